@@ -1,0 +1,105 @@
+"""Networks: what tells one Ethereum chain from another, and where its nodes are.
+
+Built-in networks are TOML files in `data/`, which the wheel carries inside the package. Any other network is described
+by the genesis JSON that go-ethereum takes; everything else about it is computed from that file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ethsync.errors import ConfigError
+from ethsync.wire.forkid import ForkSchedule
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+BUILT_IN = ("mainnet", "sepolia", "hoodi", "holesky")
+"""Names that `load_network` knows; each is a file in `data/`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One chain: its identity, its forks and its entry points.
+
+    The genesis header and state root are known only where the genesis state itself is, which is so for networks read
+    from a genesis JSON.
+    """
+
+    name: str
+    chain_id: int
+    """What transactions are signed for (EIP-155)."""
+    network_id: int
+    """What the eth Status message compares; the same number as the chain id on all networks here."""
+    forks: ForkSchedule
+    boot_nodes: tuple[str, ...] = ()
+    """`enode://` URLs of discv4 (and RLPx) entry points."""
+    v5_boot_nodes: tuple[str, ...] = ()
+    """`enr:` records of discv5 entry points."""
+    dns: tuple[str, ...] = ()
+    """`enrtree://` URLs of EIP-1459 node lists."""
+    genesis_header_raw: bytes | None = None
+    """RLP of the genesis header."""
+    genesis_state_root: bytes | None = None
+    """32 bytes."""
+
+    @property
+    def genesis_hash(self) -> bytes:
+        """Hash of the genesis block, 32 bytes."""
+        return self.forks.genesis_hash
+
+    @property
+    def genesis_time(self) -> int:
+        """Timestamp of the genesis block, in seconds since 1970."""
+        return self.forks.genesis_time
+
+
+def load_network(name_or_path: str | Path) -> Network:
+    """Return the built-in network of that name, or the one that a go-ethereum genesis JSON describes.
+
+    Raises `ConfigError` if it is neither, or if the file is not a usable genesis.
+    """
+    if name_or_path in BUILT_IN:
+        return _built_in(str(name_or_path))
+    path = Path(name_or_path)
+    if not path.is_file():
+        known = ", ".join(BUILT_IN)
+        raise ConfigError(
+            f"'{name_or_path}' is neither a built-in network nor a file",
+            hint=f"use one of {known}, or the path of a genesis JSON in go-ethereum's format",
+        )
+    # Only here: computing a state root needs the kernels, which take a while to import.
+    from ethsync.genesis import network_from_genesis
+
+    return network_from_genesis(path)
+
+
+def _data_directory() -> Traversable:
+    package = resources.files("ethsync")
+    installed = package / "data"
+    # In a checkout `data/` lies beside the package; the wheel carries it inside.
+    return installed if installed.is_dir() else Path(str(package)).parent / "data"
+
+
+def _built_in(name: str) -> Network:
+    directory = _data_directory()
+    facts = tomllib.loads((directory / f"{name}.toml").read_text(encoding="utf-8"))
+    discv5 = tomllib.loads((directory / "discv5.toml").read_text(encoding="utf-8"))
+    return Network(
+        name=name,
+        chain_id=facts["chain_id"],
+        network_id=facts["network_id"],
+        forks=ForkSchedule(
+            genesis_hash=bytes.fromhex(facts["genesis_hash"].removeprefix("0x")),
+            genesis_time=facts["genesis_time"],
+            block_forks=tuple(fork["at"] for fork in facts["block_forks"]),
+            time_forks=tuple(fork["at"] for fork in facts["time_forks"]),
+        ),
+        boot_nodes=tuple(facts["boot_nodes"]),
+        v5_boot_nodes=tuple(discv5["boot_nodes"]),
+        dns=tuple(facts["dns"]),
+    )

@@ -1,0 +1,1 @@
+"""Connected peers: what we ask them, how well they answer, whom to ask next."""

@@ -1,0 +1,1 @@
+"""The encrypted transport of devp2p (RLPx). Everything but `connection` is sans-I/O."""

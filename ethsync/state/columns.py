@@ -1,0 +1,143 @@
+"""Leaves and trie entries as NumPy columns.
+
+A *leaf* is a 32-byte hashed key and a value. Values are not copied: they are places in a buffer, often the very
+message that brought them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ethsync.errors import LocalProtocolError
+from ethsync.kernels import rlp, trie
+
+Bytes = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+
+KEY_BYTES = 32
+KEY_NIBBLES = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Leaves:
+    """n leaves in ascending key order.
+
+    keys: (n, 32) uint8. offsets, lengths: (n,) int64, places of the values in buf, a uint8 array. kind: `trie.LEAF`
+    when values are trie leaf values (storage), `trie.SLIM_ACCOUNT` when they are accounts in snap's slim form.
+    """
+
+    keys: Bytes
+    buf: Bytes
+    offsets: Ints
+    lengths: Ints
+    kind: int
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, part: slice) -> Leaves:
+        return Leaves(self.keys[part], self.buf, self.offsets[part], self.lengths[part], self.kind)
+
+    def key(self, row: int) -> bytes:
+        """The 32-byte key of a row; negative rows count from the end."""
+        return self.keys[row].tobytes()
+
+    def value(self, row: int) -> bytes:
+        """The value of a row as it is stored."""
+        start = int(self.offsets[row])
+        return self.buf[start : start + int(self.lengths[row])].tobytes()
+
+    def find(self, key: bytes) -> int:
+        """Return the first row whose key is at or after `key` (binary search)."""
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if self.key(middle) < key:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def compact(self) -> Leaves:
+        """Copy into buffers of exactly the needed size, so that a large message is not kept alive by a few leaves."""
+        return join([self])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values."""
+        return KEY_BYTES * len(self) + int(self.lengths.sum())
+
+
+def no_leaves(kind: int) -> Leaves:
+    """Leaves without a row."""
+    return Leaves(
+        np.empty((0, KEY_BYTES), np.uint8), np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0, np.int64), kind
+    )
+
+
+def join(parts: Sequence[Leaves]) -> Leaves:
+    """Concatenate leaves of one kind into one buffer of their own, in the order given."""
+    total = sum(int(part.lengths.sum()) for part in parts)
+    rows = sum(len(part) for part in parts)
+    buf = np.empty(total, np.uint8)
+    offsets = np.empty(rows, np.int64)
+    row = at = 0
+    for part in parts:
+        starts = offsets[row : row + len(part)]
+        copied = rlp.gather(part.buf, part.offsets, part.lengths, buf[at:], starts)
+        if copied < 0:
+            raise LocalProtocolError("leaves point outside their buffer")
+        starts += at
+        at += copied
+        row += len(part)
+    keys = np.concatenate([part.keys for part in parts]) if parts else np.empty((0, KEY_BYTES), np.uint8)
+    lengths = np.concatenate([part.lengths for part in parts]) if parts else np.empty(0, np.int64)
+    return Leaves(keys, buf, offsets, lengths, parts[0].kind if parts else trie.LEAF)
+
+
+def leaves_of(keys: Sequence[bytes], values: Sequence[bytes], kind: int = trie.LEAF) -> Leaves:
+    """Columns from Python byte strings: keys of 32 bytes in ascending order, one value each."""
+    lengths = np.fromiter((len(value) for value in values), np.int64, len(values))
+    return Leaves(
+        np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES),
+        np.frombuffer(b"".join(values), np.uint8),
+        np.cumsum(lengths) - lengths,
+        lengths,
+        kind,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entries:
+    """n trie entries in ascending, prefix-free order: leaves, or references to nodes at shorter paths.
+
+    keys: (n, 32) uint8, paths padded with zeros. paths: (n,) uint8, their length in nibbles. kinds: (n,) uint8 of
+    `ethsync.kernels.trie`. offsets, lengths: places of values or references in buf.
+    """
+
+    keys: Bytes
+    paths: Bytes
+    kinds: Bytes
+    buf: Bytes
+    offsets: Ints
+    lengths: Ints
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def entries_of(leaves: Leaves) -> Entries:
+    """View leaves as entries."""
+    n = len(leaves)
+    return Entries(
+        leaves.keys,
+        np.full(n, KEY_NIBBLES, np.uint8),
+        np.full(n, leaves.kind, np.uint8),
+        leaves.buf,
+        leaves.offsets,
+        leaves.lengths,
+    )

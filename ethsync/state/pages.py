@@ -1,0 +1,248 @@
+"""Pages, their paths and their top records; bundles of small storage tries. docs/format.md describes the bytes.
+
+A page holds all leaves of a trie under one nibble path. Paths of one trie are prefix-free, and their stored form sorts
+like the keys below them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ethsync.errors import DatadirDamaged
+from ethsync.kernels import pages as kernel
+from ethsync.kernels import trie
+from ethsync.state.columns import Bytes, Entries, Ints, Leaves, join
+from ethsync.state.tries import Tops, masked
+
+KEY_SPACE = 1 << 256
+
+TARGET_LEAVES = 384
+"""Leaves of an average page at the lower end: depth is round(log16(leaves / 384)), so pages hold 96 to 1,536."""
+
+MOST_LEAVES = 4096
+"""A page with more is split by one nibble: hash prefixes can be mined, so no depth is safe for ever."""
+
+SMALL_TRIE = 64
+"""Storage tries of up to this many slots share a bundle; larger ones have pages of their own."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PagePath:
+    """A path of `depth` nibbles: `prefix` is 32 bytes, zero after the path."""
+
+    prefix: bytes
+    depth: int
+
+    @property
+    def stored(self) -> bytes:
+        """The path as part of a database key: its bytes, the last nibble padded, then the number of nibbles."""
+        return self.prefix[: (self.depth + 1) // 2] + bytes([self.depth])
+
+    @property
+    def first(self) -> int:
+        """The lowest key under the path."""
+        return int.from_bytes(self.prefix, "big")
+
+    @property
+    def end(self) -> int:
+        """One past the highest key under the path."""
+        return self.first + (1 << (256 - 4 * self.depth))
+
+    def __str__(self) -> str:
+        return self.prefix.hex()[: self.depth] or "(root)"
+
+
+def path_of(key: bytes, depth: int) -> PagePath:
+    """The path of `depth` nibbles that leads to a 32-byte key."""
+    if depth == 0:
+        return PagePath(bytes(32), 0)
+    shift = 256 - 4 * depth
+    return PagePath(((int.from_bytes(key, "big") >> shift) << shift).to_bytes(32, "big"), depth)
+
+
+def stored_path(stored: bytes) -> PagePath:
+    """Read a path back from a database key. Raises DatadirDamaged."""
+    depth = stored[-1] if stored else 255
+    if depth > 64 or len(stored) != (depth + 1) // 2 + 1 or (depth & 1 and stored[-2] & 15):
+        raise DatadirDamaged(f"a page has the impossible key {stored.hex()}")
+    return PagePath(stored[:-1].ljust(32, b"\0"), depth)
+
+
+def depth_for(leaves: float) -> int:
+    """Page depth for a trie of about so many leaves: pages of 96 to 1,536 leaves each."""
+    depth = 0
+    while depth < 16 and leaves / 16**depth > 4 * TARGET_LEAVES:
+        depth += 1
+    return depth
+
+
+def encode_pages(leaves: Leaves, groups: Ints, depth: int) -> list[bytes]:
+    """Encode one page per group: rows groups[k] to groups[k + 1] share their first `depth` nibbles."""
+    rows = leaves[int(groups[0]) : int(groups[-1])]
+    width = 32 - depth // 2
+    room = (len(groups) - 1) * kernel.PAGE_HEADER + len(rows) * (width + 4) + int(rows.lengths.sum())
+    out, starts = np.empty(room, np.uint8), np.empty(len(groups), np.int64)
+    code = kernel.encode_pages(
+        rows.keys, rows.buf, rows.offsets, rows.lengths, groups - groups[0], depth, out, starts
+    )
+    if code < 0:
+        raise AssertionError("page groups do not fit their leaves")
+    places = starts.tolist()
+    view = memoryview(out)
+    return [bytes(view[first:last]) for first, last in zip(places, places[1:], strict=False)]
+
+
+def decode_pages(paths: Sequence[PagePath], values: Sequence[bytes], kind: int) -> tuple[Leaves, Ints]:
+    """Decode pages of one trie. Returns all leaves and the first row of each page, then the number of leaves.
+
+    Raises DatadirDamaged, naming the page.
+    """
+    sizes = np.fromiter((len(value) for value in values), np.int64, len(values))
+    starts = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(sizes, out=starts[1:])
+    buf = np.frombuffer(b"".join(values), np.uint8)
+    prefixes = np.frombuffer(b"".join(path.prefix for path in paths), np.uint8).reshape(-1, 32)
+    room = sum(_count(value) for value in values)
+    keys, offsets, lengths = np.empty((room, 32), np.uint8), np.empty(room, np.int64), np.empty(room, np.int64)
+    firsts = np.empty(len(values) + 1, np.int64)
+    code = kernel.decode_pages(buf, starts, prefixes, keys, offsets, lengths, firsts)
+    if code < 0:
+        page = (-code) // 16
+        what = "has an unknown version" if -code % 16 == -kernel.UNEXPECTED_VERSION else "is damaged"
+        raise DatadirDamaged(f"page {paths[page]} {what}")
+    for path, value in zip(paths, values, strict=True):
+        if value[1] != path.depth:
+            raise DatadirDamaged(f"page {path} says that its path has {value[1]} nibbles")
+    return Leaves(keys[:code], buf, offsets[:code], lengths[:code], kind), firsts
+
+
+def _count(value: bytes) -> int:
+    """Leaves that a page claims, as far as its size allows."""
+    if len(value) < kernel.PAGE_HEADER:
+        return 0
+    return min(int.from_bytes(value[4:8], "little"), len(value) // 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """What a parent must know of a page: its highest branch (depth, reference), or its only leaf (key, leaf value)."""
+
+    key: bytes
+    depth: int
+    reference: bytes
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the page is one leaf; then `reference` is the leaf's full value."""
+        return self.depth == 64
+
+    def encode(self) -> bytes:
+        """Depth, the nibbles of the path (the whole key for a leaf), then the reference or value."""
+        return bytes([self.depth]) + self.key[: (self.depth + 1) // 2] + self.reference
+
+
+def decode_top(record: bytes) -> Top:
+    """Read a top record. Raises DatadirDamaged."""
+    size = (record[0] + 1) // 2 + 1 if record else 1
+    if len(record) <= size or record[0] > 64 or (record[0] < 64 and len(record) - size > 32):
+        raise DatadirDamaged(f"the top record {record.hex()} is damaged")
+    return Top(record[1:size].ljust(32, b"\0"), record[0], record[size:])
+
+
+def tops_of(tops: Tops, leaves: Leaves, full_value: dict[int, bytes]) -> list[Top]:
+    """Top records of page groups; full_value gives the trie leaf value of the rows that are pages of their own."""
+    firsts = tops.firsts[:-1]
+    depths = np.where(tops.sizes == 0, 64, tops.depths)
+    keys = masked(leaves.keys[firsts], depths.astype(np.uint8))
+    return [
+        Top(keys[g].tobytes(), int(depths[g]), tops.reference(g) if tops.sizes[g] else full_value[int(row)])
+        for g, row in enumerate(firsts.tolist())
+    ]
+
+
+def entries_of_tops(tops: Sequence[Top]) -> Entries:
+    """Entries of the upper trie, for `tries.build`."""
+    lengths = np.fromiter((len(top.reference) for top in tops), np.int64, len(tops))
+    paths = np.fromiter((top.depth for top in tops), np.uint8, len(tops))
+    return Entries(
+        np.frombuffer(b"".join(top.key for top in tops), np.uint8).reshape(-1, 32),
+        paths,
+        np.where(paths == 64, trie.LEAF, trie.BRANCH).astype(np.uint8),
+        np.frombuffer(b"".join(top.reference for top in tops), np.uint8),
+        np.cumsum(lengths) - lengths,
+        lengths,
+    )
+
+
+BUNDLE_VERSION = 1
+_BUNDLE_HEADER = struct.Struct("<BBHIII")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """Small storage tries of the accounts under one page path, in account order.
+
+    accounts, roots: (t, 32) uint8. starts: (t + 1,) int64, rows of `leaves` at which the tries begin.
+    """
+
+    accounts: Bytes
+    roots: Bytes
+    starts: Ints
+    leaves: Leaves
+
+    def __len__(self) -> int:
+        return len(self.accounts)
+
+
+def encode_bundle(bundle: Bundle, depth: int) -> bytes:
+    """Encode a bundle: header, account suffixes, roots, trie ends, slot keys, value ends, values."""
+    leaves = join([bundle.leaves])
+    ends = leaves.offsets + leaves.lengths
+    header = _BUNDLE_HEADER.pack(BUNDLE_VERSION, depth, 0, len(bundle), len(leaves), len(leaves.buf))
+    return b"".join(
+        (
+            header,
+            bundle.accounts[:, depth // 2 :].tobytes(),
+            bundle.roots.tobytes(),
+            bundle.starts[1:].astype("<u4").tobytes(),
+            leaves.keys.tobytes(),
+            ends.astype("<u4").tobytes(),
+            leaves.buf.tobytes(),
+        )
+    )
+
+
+def decode_bundle(path: PagePath, value: bytes) -> Bundle:
+    """Decode a bundle without copying. Raises DatadirDamaged, naming the account page it belongs to."""
+    damaged = DatadirDamaged(f"the bundle of small storage tries under {path} is damaged")
+    if len(value) < _BUNDLE_HEADER.size:
+        raise damaged
+    version, depth, _, tries, slots, size = _BUNDLE_HEADER.unpack_from(value)
+    width = 32 - depth // 2
+    if version != BUNDLE_VERSION or depth != path.depth:
+        raise damaged
+    if len(value) != _BUNDLE_HEADER.size + tries * (width + 36) + slots * 36 + size:
+        raise damaged
+    at = _BUNDLE_HEADER.size
+    suffixes = np.frombuffer(value, np.uint8, tries * width, at).reshape(tries, width)
+    at += tries * width
+    roots = np.frombuffer(value, np.uint8, tries * 32, at).reshape(tries, 32)
+    at += tries * 32
+    starts = np.concatenate([[0], np.frombuffer(value, "<u4", tries, at).astype(np.int64)])
+    at += tries * 4
+    keys = np.frombuffer(value, np.uint8, slots * 32, at).reshape(slots, 32)
+    at += slots * 32
+    ends = np.frombuffer(value, "<u4", slots, at).astype(np.int64)
+    at += slots * 4
+    offsets = np.concatenate([[0], ends[:-1]]) if slots else ends
+    if (np.diff(starts) <= 0).any() or starts[-1] != slots or (ends < offsets).any() or (slots and ends[-1] != size):
+        raise damaged
+    accounts = np.empty((tries, 32), np.uint8)
+    accounts[:, : depth // 2] = np.frombuffer(path.prefix, np.uint8)[: depth // 2]
+    accounts[:, depth // 2 :] = suffixes
+    leaves = Leaves(keys, np.frombuffer(value, np.uint8, size, at), offsets, ends - offsets, trie.LEAF)
+    return Bundle(accounts, roots, starts, leaves)

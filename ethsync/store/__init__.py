@@ -1,0 +1,1 @@
+"""The data directory: LevelDB databases, one per write pattern, and the one task that writes to them."""

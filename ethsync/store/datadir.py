@@ -1,0 +1,114 @@
+"""Opening a data directory: one process at a time, the right network, a format we know."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ethsync.errors import ConfigError, DatadirBusy, DatadirMismatch, DiskFull
+from ethsync.store.leveldb import Database
+from ethsync.store.schema import FACT_FORMAT, FORMAT_VERSION, Format, decode_format
+
+FAMILIES = ("accounts", "bundles", "storage", "codes", "headers")
+LOCK_FILE = "LOCK"
+MARK = "ethsync"
+"""A directory with this file is ours; we never create databases in one that holds something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Datadir:
+    """The open databases of a data directory."""
+
+    path: Path
+    format: Format
+    accounts: Database
+    bundles: Database
+    storage: Database
+    codes: Database
+    headers: Database
+
+    def databases(self) -> tuple[Database, ...]:
+        """All databases, in the order in which they must reach the disk: debts are cleared in the first one last."""
+        return self.bundles, self.storage, self.codes, self.headers, self.accounts
+
+
+@contextmanager
+def open_datadir(path: Path, create: Format | None = None) -> Iterator[Datadir]:
+    """Open a data directory for this process alone.
+
+    With `create` a missing directory is made for that network, and an existing one must belong to it. Raises
+    ConfigError (there is none), DatadirBusy, DatadirMismatch (other network, newer format), DatadirDamaged. Nothing is
+    ever deleted.
+    """
+    if create is None and not (path / MARK).exists():
+        raise ConfigError(f"{path} is not a data directory", hint="name the --datadir of an earlier `ethsync snap`")
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path} is a file, not a directory")
+    if path.exists() and not (path / MARK).exists() and any(name.name != LOCK_FILE for name in path.iterdir()):
+        raise ConfigError(f"{path} holds something else", hint="choose an empty or a new directory")
+    with ExitStack() as stack:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(path))
+            (path / MARK).touch()
+        except PermissionError as error:
+            raise ConfigError(f"no permission to use {path}: {error.strerror}") from error
+        except OSError as error:
+            raise DiskFull(f"{path} cannot be written: {error.strerror}") from error
+        opened = {name: _open(stack, path / name, create is not None) for name in FAMILIES}
+        found = _check_format(path, opened["accounts"], create)
+        yield Datadir(path, found, **opened)
+
+
+def _open(stack: ExitStack, path: Path, create: bool) -> Database:
+    database = Database(path, create=create)
+    stack.callback(database.close)
+    return database
+
+
+def _check_format(path: Path, accounts: Database, create: Format | None) -> Format:
+    """Compare what the directory says with what is wanted; write it into a new one."""
+    stored = accounts.get(FACT_FORMAT)
+    if stored is None:
+        if create is None:
+            raise ConfigError(f"{path} is empty", hint="run `ethsync snap` into it first")
+        accounts.put(FACT_FORMAT, create.encode(), sync=True)
+        return create
+    found = decode_format(stored)
+    if found.version > FORMAT_VERSION:
+        raise DatadirMismatch(
+            f"{path} has format {found.version}, this ethsync knows {FORMAT_VERSION}", hint="use a newer ethsync"
+        )
+    if create is not None and found.genesis_hash != create.genesis_hash:
+        raise DatadirMismatch(
+            f"{path} holds {found.network} (genesis {found.genesis_hash[:10]}…), not {create.network} "
+            f"(genesis {create.genesis_hash[:10]}…)",
+            hint="use another --datadir",
+        )
+    return found
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock file for as long as the directory is in use; the kernel lets go of it when the process dies."""
+    with open(path / LOCK_FILE, "a+", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            raise DatadirBusy(f"{path} is in use by process {owner}", hint="wait for it or stop it") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that an unprivileged process can still write to the file system of a directory."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize

@@ -1,0 +1,139 @@
+"""Every key and small record of the data directory, in one place. docs/format.md shows them as a table.
+
+accounts/  A page · T top record · D debt · M marker · ! facts about the whole directory
+bundles/   B bundle of small storage tries
+storage/   S page · T top record · M marker · R record, each with the account hash of a big contract
+codes/     C bytecode
+headers/   H header by number
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import asdict, dataclass
+from enum import IntFlag
+
+from ethsync.errors import DatadirDamaged
+from ethsync.state.pages import PagePath
+
+FORMAT_VERSION = 1
+
+ACCOUNT_PAGE = b"A"
+TOP = b"T"
+DEBT = b"D"
+MARKER = b"M"
+FACT = b"!"
+BUNDLE = b"B"
+STORAGE_PAGE = b"S"
+RECORD = b"R"
+CODE = b"C"
+HEADER = b"H"
+
+FACT_FORMAT = FACT + b"format"
+FACT_PIVOT = FACT + b"pivot"
+FACT_DEPTH = FACT + b"depth"
+FACT_VERIFIED = FACT + b"verified"
+
+
+class Debt(IntFlag):
+    """What an account page still owes."""
+
+    STORAGE = 1
+    CODES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """The first fact: which format this is and which network it holds."""
+
+    version: int
+    network: str
+    chain_id: int
+    genesis_hash: str
+
+    def encode(self) -> bytes:
+        """As JSON, so that a person can read it with any LevelDB tool."""
+        return json.dumps(asdict(self)).encode()
+
+
+def decode_format(value: bytes) -> Format:
+    """Read the first fact. A newer version may have more fields: only `version` must be there. Raises DatadirDamaged."""
+    try:
+        fields = json.loads(value)
+        return Format(
+            int(fields["version"]),
+            str(fields.get("network", "?")),
+            int(fields.get("chain_id", 0)),
+            str(fields.get("genesis_hash", "")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatadirDamaged("the data directory does not say what it holds") from error
+
+
+_MARKER = struct.Struct("<QQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A range of keys [origin, end) of one trie whose pages are all stored: written with them, never merged."""
+
+    origin: int
+    end: int
+    leaves: int
+    size: int
+
+    def encode(self) -> tuple[bytes, bytes]:
+        """Key (origin) and value (last key, leaves, bytes)."""
+        return self.origin.to_bytes(32, "big"), (self.end - 1).to_bytes(32, "big") + _MARKER.pack(
+            self.leaves, self.size
+        )
+
+
+def decode_marker(key: bytes, value: bytes) -> Marker:
+    """Read a marker. Raises DatadirDamaged."""
+    if len(key) != 32 or len(value) != 32 + _MARKER.size:
+        raise DatadirDamaged(f"the marker at {key.hex()} is damaged")
+    leaves, size = _MARKER.unpack_from(value, 32)
+    return Marker(int.from_bytes(key, "big"), int.from_bytes(value[:32], "big") + 1, leaves, size)
+
+
+_RECORD = struct.Struct("<32sBBQQ")
+
+
+@dataclass(frozen=True, slots=True)
+class TrieRecord:
+    """A big contract's storage trie: root, page depth, whether all of it is stored, slots and bytes then."""
+
+    root: bytes
+    depth: int
+    complete: bool
+    leaves: int
+    size: int
+
+    def encode(self) -> bytes:
+        """Fixed-width, little-endian."""
+        return _RECORD.pack(self.root, self.depth, self.complete, self.leaves, self.size)
+
+
+def decode_record(value: bytes) -> TrieRecord:
+    """Read a big contract's record. Raises DatadirDamaged."""
+    if len(value) != _RECORD.size:
+        raise DatadirDamaged("the record of a big contract is damaged")
+    root, depth, complete, leaves, size = _RECORD.unpack(value)
+    return TrieRecord(root, depth, bool(complete), leaves, size)
+
+
+def account_key(family: bytes, path: PagePath) -> bytes:
+    """Key of a page, top record, debt or bundle of the account trie."""
+    return family + path.stored
+
+
+def storage_key(family: bytes, account: bytes, path: PagePath) -> bytes:
+    """Key of a page or top record of a big contract."""
+    return family + account + path.stored
+
+
+def header_key(number: int) -> bytes:
+    """Key of a header."""
+    return HEADER + number.to_bytes(8, "big")

@@ -1,0 +1,1 @@
+"""The stages of a snap sync and what joins them."""

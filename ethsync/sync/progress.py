@@ -1,0 +1,90 @@
+"""What a sync has done so far: plain counters that stages write and that the display and the report read.
+
+One clock: all times are trio's, in seconds. Nothing here is estimated; estimates belong to `ethsync.ui`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Phase(Enum):
+    """Where a sync stands. The order is the order in which they are passed."""
+
+    CONNECTING = "connecting"
+    DOWNLOADING = "downloading"
+    VERIFYING = "verifying"
+    DONE = "done"
+
+
+class Limit(Enum):
+    """What holds the sync back at the moment."""
+
+    NETWORK = "network"
+    CPU = "cpu"
+    DISK = "disk"
+    PEERS = "peers"
+    NOTHING = "-"
+
+
+@dataclass(slots=True)
+class Stage:
+    """Counters of one stage. `items` and `bytes` are proven and handed to the writer, in this run and before it."""
+
+    items: int = 0
+    bytes: int = 0
+    kept_items: int = 0
+    """Of `items`, those that an earlier run had stored."""
+    owed: int = 0
+    """Things known to be missing: contracts without storage, codes; for accounts the ranges in flight."""
+    in_flight: int = 0
+    started: float | None = None
+    ended: float | None = None
+
+
+@dataclass(slots=True)
+class PeerView:
+    """One connected peer, for showing."""
+
+    name: str
+    address: str
+    bytes: int
+    in_flight: int
+    rate: float
+    """Bytes per second over the last answers."""
+    score: float
+
+
+@dataclass(slots=True)
+class Progress:
+    """A sync's counters."""
+
+    started: float
+    phase: Phase = Phase.CONNECTING
+    block_number: int | None = None
+    block_hash: str = ""
+    state_root: str = ""
+    key_space: float = 0.0
+    """Share of the account key space whose pages are stored, 0 to 1."""
+    accounts: Stage = field(default_factory=Stage)
+    storage: Stage = field(default_factory=Stage)
+    """`items` are slots; `owed` counts contracts whose storage is not stored yet."""
+    contracts: int = 0
+    """Contracts whose storage is stored."""
+    codes: Stage = field(default_factory=Stage)
+    verified: float = 0.0
+    """Share of the final verification that is done, 0 to 1."""
+    peers: list[PeerView] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """Requests by "kind outcome", such as "accounts served"."""
+    wire_bytes: int = 0
+    unproven_bytes: int = 0
+    """Bytes of replies that wait for a processor or are being proven."""
+    written_bytes: int = 0
+    write_queue: int = 0
+    restarts: int = 0
+    limit: Limit = Limit.NOTHING
+    trouble: str = ""
+    """A sentence about what is wrong right now, such as why no peer is connected; empty if nothing is."""
