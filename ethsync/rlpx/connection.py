@@ -209,10 +209,11 @@ async def open_connection(
     (with reason), `UselessPeer`.
     """
     async with stream:
+        _check_identity(key, hello)
         _disable_nagle(stream)
         secrets, early = await initiate(stream, key, remote_public_key)
         link = Link(stream, secrets, early, frame_limit=HELLO_FRAME_LIMIT, limiter=limiter)
-        async with _established(link, key, remote_public_key, hello, limiter) as connection:
+        async with _established(link, remote_public_key, hello, limiter) as connection:
             yield connection
 
 
@@ -226,11 +227,17 @@ async def accept_connection(
 ) -> AsyncIterator[Connection]:
     """Connect as the listening side; everything else as `open_connection`."""
     async with stream:
+        _check_identity(key, hello)
         _disable_nagle(stream)
         secrets, remote_public_key, early = await respond(stream, key)
         link = Link(stream, secrets, early, frame_limit=HELLO_FRAME_LIMIT, limiter=limiter)
-        async with _established(link, key, remote_public_key, hello, limiter) as connection:
+        async with _established(link, remote_public_key, hello, limiter) as connection:
             yield connection
+
+
+def _check_identity(key: coincurve.PrivateKey, hello: Hello) -> None:
+    if hello.node_id != ecies.identity(key.public_key):
+        raise LocalProtocolError("our Hello names another key than the one that makes the handshake")
 
 
 def _disable_nagle(stream: trio.abc.Stream) -> None:
@@ -240,13 +247,10 @@ def _disable_nagle(stream: trio.abc.Stream) -> None:
 
 @asynccontextmanager
 async def _established(
-    link: Link, key: coincurve.PrivateKey, remote_public_key: bytes, hello: Hello, limiter: trio.CapacityLimiter | None
+    link: Link, remote_public_key: bytes, hello: Hello, limiter: trio.CapacityLimiter | None
 ) -> AsyncIterator[Connection]:
-    own = ecies.identity(key.public_key)
-    if hello.node_id != own:
-        raise LocalProtocolError("our Hello names another key than the one that makes the handshake")
     try:
-        if remote_public_key == own:
+        if remote_public_key == hello.node_id:
             raise HandshakeFailed("connected to ourselves", reason=DisconnectReason.CONNECTED_TO_SELF)
         remote_hello = await _exchange_hello(link, hello)
         if remote_hello.node_id != remote_public_key:
@@ -266,7 +270,8 @@ async def _established(
 
 async def _exchange_hello(link: Link, hello: Hello) -> Hello:
     with time_limit("Hello"):
-        await link.send(P2PMessage.HELLO, p2p.encode_hello(hello), compress=False)
+        with suppress(PeerGone):  # a full node leaves at once, but says why first
+            await link.send(P2PMessage.HELLO, p2p.encode_hello(hello), compress=False)
         frame = await link.receive()
     if frame.message_id == P2PMessage.DISCONNECT:
         gone = _farewell(frame)

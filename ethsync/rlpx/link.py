@@ -116,14 +116,17 @@ class Link:
 
     async def _write(self, frame: bytes) -> None:
         self._cut_off = True
-        with self._stream_errors():
-            try:
-                with trio.fail_after(WRITE_TIMEOUT):
-                    await self._stream.send_all(frame)
-            except trio.TooSlowError:
-                gone = PeerGone(f"the peer did not read for {WRITE_TIMEOUT:.0f} s")
-                await self.end(gone)
-                raise gone from None
+        try:
+            with trio.fail_after(WRITE_TIMEOUT):
+                await self._stream.send_all(frame)
+        except trio.TooSlowError:
+            gone = PeerGone(f"the peer did not read for {WRITE_TIMEOUT:.0f} s")
+            await self.end(gone)
+            raise gone from None
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._check_open()
+            # Reading is not over: why the peer left may still be on its way to us.
+            raise PeerGone("the connection broke") from error
         self._cut_off = False
         self.bytes_sent += len(frame)
 
@@ -135,12 +138,15 @@ class Link:
     async def _read(self) -> None:
         started = trio.current_time()
         try:
-            with self._stream_errors(), trio.fail_after(max(0.0, self._patience)):
+            with trio.fail_after(max(0.0, self._patience)):
                 data = await self._stream.receive_some(RECEIVE_SIZE)
         except trio.TooSlowError:
             gone = PeerGone(f"nothing came from the peer for {SILENCE_TIMEOUT:.0f} s")
             gone.reason = DisconnectReason.PING_TIMEOUT
             raise gone from None
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._ended = self._ended or PeerGone("the connection broke")
+            raise _renewed(self._ended) from error
         finally:
             self._patience -= trio.current_time() - started
         if not data:
@@ -148,14 +154,6 @@ class Link:
             raise _renewed(self._ended)
         self.bytes_received += len(data)
         self._unfed = memoryview(data)
-
-    @contextmanager
-    def _stream_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._ended = self._ended or PeerGone("the connection broke")
-            raise _renewed(self._ended) from error
 
 
 def _renewed(end: PeerGone) -> PeerGone:

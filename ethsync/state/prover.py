@@ -1,136 +1,289 @@
-"""Merkle proofs from pages: the nodes on the path to a key, recomputed because no trie node is stored.
+"""Merkle proofs from leaves: the nodes on the path to a key, recomputed because no trie node is stored.
 
-A trie is seen as two parts: the upper trie over page tops, and the page that the key falls into. Both are walked the
-same way: at a branch of depth n, one kernel call gives the references of its 16 children, which is all its RLP needs.
+A trie is walked from branch to branch. What a branch needs to be written is its children's references, and one kernel
+call over everything below it gives them. So a *source* of branches is all that a proof asks for: the leaves of a page
+or of a small trie are one (`EntryTrie`), the top records of pages are another (`TopTrie`).
+
+Paths are strings of hexadecimal digits: comparing and cutting strings is the quickest way to handle nibbles in Python.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ethsync.errors import LocalProtocolError
 from ethsync.hashing import keccak256
-from ethsync.kernels.trie import BRANCH, LEAF, SLIM_ACCOUNT
+from ethsync.kernels.trie import SLIM_ACCOUNT
 from ethsync.state.account import decode_slim
-from ethsync.state.columns import Entries
-from ethsync.state.tries import build
+from ethsync.state.columns import KEY_NIBBLES, Entries, Leaves, entries_of
+from ethsync.state.tries import build, top_entries
 from ethsync.wire import rlp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EMPTY_STRING = b"\x80"
 
+NODE_HASH = 32
+"""A node of at least so many bytes is referred to by its hash, a shorter one stands in its parent (Yellow Paper,
+appendix D)."""
 
-def nibbles(key: bytes) -> str:
-    """A key as 64 hexadecimal digits: comparing and cutting strings is the quickest way to handle paths in Python."""
-    return key.hex()
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """What hangs below a branch, or is the top of a trie: a branch, or a leaf.
+
+    path: hexadecimal digits from the root of the trie to the branch, those of an extension above it included; 64 of
+    them for a leaf. reference: hash or short RLP of the branch; the value of the leaf.
+    """
+
+    path: str
+    reference: bytes
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether this is a leaf."""
+        return len(self.path) == KEY_NIBBLES
+
+    def node(self, start: int) -> bytes | None:
+        """RLP of the leaf or extension whose path begins at nibble `start`; None if the branch itself is there."""
+        path = rlp.encode_bytes(hex_prefix(self.path[start:], leaf=self.is_leaf))
+        if self.is_leaf:
+            return rlp.encode_list((path, rlp.encode_bytes(self.reference)))
+        return rlp.encode_list((path, quoted(self.reference))) if len(self.path) > start else None
+
+    def below(self, start: int) -> bytes:
+        """How the branch whose children's paths begin at nibble `start` refers to this."""
+        node = self.node(start)
+        return quoted(self.reference) if node is None else as_reference(node)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A branch node: its RLP, and its 16 children."""
+
+    node: bytes
+    children: tuple[Child | None, ...]
+
+
+class BranchSource(Protocol):
+    """A trie, as far as a proof needs it."""
+
+    def top(self) -> Child | None:
+        """The highest branch, or the only leaf; None if the trie is empty."""
+
+    def branch(self, path: str) -> Branch:
+        """The branch at a path that `top` or another branch has named."""
 
 
 def hex_prefix(path: str, *, leaf: bool) -> bytes:
-    """Hex-prefix encoding of a path given as hexadecimal digits (Yellow Paper, appendix C)."""
+    """Hex-prefix encoding of a path (Yellow Paper, appendix C)."""
     flag = 2 if leaf else 0
     return bytes.fromhex(f"{flag + 1:x}{path}" if len(path) % 2 else f"{flag:x}0{path}")
 
 
-def as_child(node: bytes) -> bytes:
-    """How a parent refers to a node: its hash as an RLP string, or the node itself if it is short."""
-    return rlp.encode_bytes(keccak256(node)) if len(node) >= 32 else node
+def quoted(reference: bytes) -> bytes:
+    """A reference as an item of its parent: a hash as a string, a short node as it is."""
+    return b"\xa0" + reference if len(reference) == NODE_HASH else reference
 
 
-def _quote(reference: bytes) -> bytes:
-    return b"\xa0" + reference if len(reference) == 32 else reference
+def as_reference(node: bytes) -> bytes:
+    """How a parent refers to a node, as an item of the parent."""
+    return b"\xa0" + keccak256(node) if len(node) >= NODE_HASH else node
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PathNodes:
-    """Nodes on the path to a key from the top down.
+def path_nodes(source: BranchSource, key: bytes) -> list[bytes]:
+    """Nodes on the path to a 32-byte key from the root down, as far as the trie has them: a Merkle proof.
 
-    nodes: RLP of each hashed node; embedded ones are inside their parents. rest: when the walk ends at an opaque
-    reference, its row among the entries; -1 when it ends at a leaf or where the key is absent.
+    It shows the key's value, or that the key is absent. Nodes that stand in their parents are left out; an empty trie
+    has no nodes.
     """
-
-    nodes: list[bytes]
-    rest: int
-
-
-def _short(entries: Entries, row: int, start: int) -> bytes:
-    """RLP of the leaf or extension that entry `row` is when its parent's path ends at nibble `start`."""
-    path = nibbles(entries.keys[row].tobytes())
-    at, size = int(entries.offsets[row]), int(entries.lengths[row])
-    value = entries.buf[at : at + size].tobytes()
-    kind = int(entries.kinds[row])
-    if kind == BRANCH:
-        depth = int(entries.paths[row])
-        return rlp.encode_list([rlp.encode_bytes(hex_prefix(path[start:depth], leaf=False)), _quote(value)])
-    if kind == SLIM_ACCOUNT:
-        value = decode_slim(value).full()
-    return rlp.encode_list([rlp.encode_bytes(hex_prefix(path[start:], leaf=True)), rlp.encode_bytes(value)])
-
-
-def path_nodes(entries: Entries, key: bytes, start: int = 0) -> PathNodes:
-    """Walk from the top node of `entries`, which begins at nibble `start`, towards a key.
-
-    The entries are a whole trie (start 0) or everything under one path, as a page is (start = depth of its parent
-    branch + 1). Cost: about 1.1 hashes per entry.
-    """
+    wanted = key.hex()
     found: list[bytes] = []
-    wanted = nibbles(key)
-    low, high = 0, len(entries)
-    while high > low:
-        first, last = nibbles(entries.keys[low].tobytes()), nibbles(entries.keys[high - 1].tobytes())
-        if high - low == 1:
-            if int(entries.kinds[low]) == BRANCH and int(entries.paths[low]) == start:
-                return PathNodes(found, low)
-            node = _short(entries, low, start)
+    child, start = source.top(), 0
+    while child is not None:
+        node = child.node(start)
+        if node is not None:
             _keep(found, node)
-            matches = int(entries.kinds[low]) == BRANCH and first[: int(entries.paths[low])] == wanted[: int(entries.paths[low])]
-            return PathNodes(found, low if matches else -1)
-        depth = next(d for d in range(start, 64) if first[d] != last[d])
-        branch, groups = _branch(entries, low, high, depth)
-        if depth > start:
-            extension = [rlp.encode_bytes(hex_prefix(first[start:depth], leaf=False)), as_child(branch)]
-            _keep(found, rlp.encode_list(extension))
-            if first[start:depth] != wanted[start:depth]:
-                return PathNodes(found, -1)
-        _keep(found, branch)
-        low, high = groups.get(wanted[depth], (0, 0))
-        start = depth + 1
-    return PathNodes(found, -1)
+        depth = len(child.path)
+        if child.is_leaf or child.path[start:depth] != wanted[start:depth]:
+            break
+        branch = source.branch(child.path)
+        _keep(found, branch.node)
+        child, start = branch.children[int(wanted[depth], 16)], depth + 1
+    return found
 
 
 def _keep(found: list[bytes], node: bytes) -> None:
-    """Only nodes that are referred to by hash are proof nodes; the top node always is."""
-    if len(node) >= 32 or not found:
+    """The root is always a node of its own, others if they are long enough."""
+    if len(node) >= NODE_HASH or not found:
         found.append(node)
 
 
-def _branch(entries: Entries, low: int, high: int, depth: int) -> tuple[bytes, dict[str, tuple[int, int]]]:
-    """RLP of the branch at `depth` over entries [low, high), and the rows under each of its children."""
-    part = Entries(
-        entries.keys[low:high], entries.paths[low:high], entries.kinds[low:high], entries.buf,
-        entries.offsets[low:high], entries.lengths[low:high],
-    )  # fmt: skip
-    _, tops = build(part, page_depth=depth + 1, rooted=False)
-    children = [EMPTY_STRING] * 16
-    groups: dict[str, tuple[int, int]] = {}
-    for g in range(len(tops)):
-        row, end = int(tops.firsts[g]), int(tops.firsts[g + 1])
-        path = nibbles(part.keys[row].tobytes())
-        below = int(tops.depths[g])
-        if end - row == 1 and int(part.kinds[row]) in (LEAF, SLIM_ACCOUNT):
-            child = as_child(_short(part, row, depth + 1))
-        elif below > depth + 1:
-            reference = [rlp.encode_bytes(hex_prefix(path[depth + 1 : below], leaf=False)), _quote(tops.reference(g))]
-            child = as_child(rlp.encode_list(reference))
-        else:
-            child = _quote(tops.reference(g))
-        children[int(path[depth], 16)] = child
-        groups[path[depth]] = (low + row, low + end)
-    return rlp.encode_list([*children, EMPTY_STRING]), groups
+class EmbeddedNode(LocalProtocolError):
+    """A node that has no hash of its own, because it stands in its parent."""
 
 
-def slice_entries(entries: Entries, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Entries:
-    """The entries selected by a boolean mask."""
+def node_at(source: BranchSource, path: str) -> bytes | None:
+    """RLP of the node at exactly this path; None if the trie has none there. Raises EmbeddedNode."""
+    child, start = source.top(), 0
+    while child is not None:
+        node = child.node(start)
+        depth = len(child.path)
+        if node is not None and start == len(path):
+            return _whole(node, path)
+        if child.is_leaf or depth > len(path) or child.path[start:depth] != path[start:depth]:
+            return None
+        branch = source.branch(child.path)
+        if depth == len(path):
+            return _whole(branch.node, path)
+        child, start = branch.children[int(path[depth], 16)], depth + 1
+    return None
+
+
+def _whole(node: bytes, path: str) -> bytes:
+    if len(node) < NODE_HASH and path:
+        raise EmbeddedNode(f"the node at {path} stands in its parent")
+    return node
+
+
+def value_at(source: BranchSource, key: bytes) -> bytes | None:
+    """The value of a key's leaf, None if it is absent: the same walk as that of its proof."""
+    wanted = key.hex()
+    child = source.top()
+    while child is not None and wanted.startswith(child.path):
+        if child.is_leaf:
+            return child.reference
+        child = source.branch(child.path).children[int(wanted[len(child.path)], 16)]
+    return None
+
+
+class EntryTrie:
+    """Branches over sorted entries that lie in memory: leaves, or tops of pages. Each call hashes what is below."""
+
+    def __init__(self, entries: Entries) -> None:
+        self.entries = entries
+
+    def top(self) -> Child | None:
+        """See BranchSource."""
+        if not len(self.entries):
+            return None
+        return children_of(self.entries, 0)[0]
+
+    def branch(self, path: str) -> Branch:
+        """See BranchSource."""
+        first, last = rows_under(self.entries, path)
+        return branch_of(children_of(part_of(self.entries, first, last), len(path) + 1), len(path))
+
+
+def leaf_trie(leaves: Leaves) -> EntryTrie:
+    """A trie, or the part of one in a page, from all its leaves."""
+    return EntryTrie(entries_of(leaves))
+
+
+def part_of(entries: Entries, first: int, last: int) -> Entries:
+    """Rows [first, last) of entries."""
     return Entries(
-        np.ascontiguousarray(entries.keys[rows]), entries.paths[rows], entries.kinds[rows], entries.buf,
-        entries.offsets[rows], entries.lengths[rows],
+        entries.keys[first:last], entries.paths[first:last], entries.kinds[first:last], entries.buf,
+        entries.offsets[first:last], entries.lengths[first:last],
     )  # fmt: skip
+
+
+def rows_under(entries: Entries, path: str) -> tuple[int, int]:
+    """Rows of the entries under a path, by binary search."""
+    low = bytes.fromhex(path.ljust(KEY_NIBBLES, "0"))
+    high = bytes.fromhex(path.ljust(KEY_NIBBLES, "f"))
+    first = _row_at(entries, low)
+    last = _row_at(entries, high)
+    return first, last + (last < len(entries) and entries.keys[last].tobytes() == high)
+
+
+def _row_at(entries: Entries, key: bytes) -> int:
+    low, high = 0, len(entries)
+    while low < high:
+        middle = (low + high) // 2
+        if entries.keys[middle].tobytes() < key:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def children_of(entries: Entries, depth: int) -> list[Child]:
+    """The top branch or leaf under each path of `depth` nibbles. Raises TrieError."""
+    _, tops = build(entries, page_depth=depth, rooted=False)
+    firsts, depths, sizes = tops.firsts.tolist(), tops.depths.tolist(), tops.sizes.tolist()
+    found = []
+    for group, (row, below, size) in enumerate(zip(firsts, depths, sizes, strict=False)):
+        key = entries.keys[row].tobytes().hex()
+        found.append(Child(key[:below], tops.references[group, :size].tobytes()) if size else _leaf(entries, row, key))
+    return found
+
+
+def _leaf(entries: Entries, row: int, key: str) -> Child:
+    at = int(entries.offsets[row])
+    value = entries.buf[at : at + int(entries.lengths[row])].tobytes()
+    return Child(key, decode_slim(value).full() if entries.kinds[row] == SLIM_ACCOUNT else value)
+
+
+def branch_of(children: Sequence[Child], depth: int) -> Branch:
+    """The branch at `depth` with these children."""
+    slots: list[Child | None] = [None] * 16
+    for child in children:
+        slots[int(child.path[depth], 16)] = child
+    items = [EMPTY_STRING if child is None else child.below(depth + 1) for child in slots]
+    return Branch(rlp.encode_list((*items, EMPTY_STRING)), tuple(slots))
+
+
+class TopTrie:
+    """The upper part of a trie whose pages are stored: everything down to `depth` nibbles, in memory.
+
+    levels[k] are the entries under all paths of k nibbles, so that a branch costs a look at 16 of them and no hashing
+    of more. All levels take 16/15 of the space of the lowest, about 80 bytes per entry.
+    """
+
+    def __init__(self, lowest: Entries, depth: int) -> None:
+        """`lowest`: the tops under the paths of `depth` nibbles, or of longer ones."""
+        levels = [lowest]
+        for level in range(depth - 1, -1, -1):
+            levels.append(raised(levels[-1], level))
+        self.depth = depth
+        self._levels = levels[::-1]
+
+    def __len__(self) -> int:
+        return len(self._levels[-1])
+
+    def top(self) -> Child | None:
+        """See BranchSource."""
+        if not len(self._levels[0]):
+            return None
+        return children_of(self._levels[0], 0)[0]
+
+    def branch(self, path: str) -> Branch:
+        """See BranchSource. The path has fewer than `depth` nibbles."""
+        level = self._levels[len(path) + 1]
+        first, last = rows_under(level, path)
+        return branch_of(children_of(part_of(level, first, last), len(path) + 1), len(path))
+
+
+def raised(entries: Entries, depth: int) -> Entries:
+    """The tops of entries under paths of `depth` nibbles, as entries themselves. Raises TrieError."""
+    if not len(entries):
+        return entries
+    _, tops = build(entries, page_depth=depth, rooted=False)
+    rows = tops.firsts[:-1]
+    singles = np.flatnonzero(tops.sizes == 0)
+    values = [b""] * len(tops)
+    for group in singles.tolist():
+        values[group] = _leaf(entries, int(rows[group]), "").reference
+    return top_entries(tops, np.ascontiguousarray(entries.keys[rows]), values)
+
+
+def root_of_tops(tops: Entries) -> bytes:
+    """Root hash of the trie whose pages have these tops; at least one. Raises TrieError."""
+    return build(tops)[0].tobytes()
+
+

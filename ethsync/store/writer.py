@@ -64,6 +64,7 @@ class Writer:
     def __init__(self, send: trio.MemorySendChannel[Write], statistics: WriterStatistics) -> None:
         self._send = send
         self.statistics = statistics
+        self.finished = trio.Event()
 
     async def write(self, batch: Write) -> None:
         """Queue a batch; waits while the disk is behind. Raises trio.BrokenResourceError if the writer has failed."""
@@ -93,8 +94,9 @@ async def run_writer(
     held: list[Write] = []
     unchecked = 0
     last_sync = trio.current_time()
+    writer = Writer(send, statistics)
     with receive:
-        task_status.started(Writer(send, statistics))
+        task_status.started(writer)
         while True:
             batch: Write | None = None
             with trio.move_on_at(last_sync + SYNC_SECONDS):
@@ -108,13 +110,14 @@ async def run_writer(
             if batch is not None:
                 unchecked += await _write(batch, limiter, statistics)
             if unchecked >= SPACE_CHECK_BYTES or batch is None:
-                _check_space(datadir, floor)
+                check_space(datadir, floor)
                 unchecked = 0
             if trio.current_time() >= last_sync + SYNC_SECONDS:
                 await _sync(datadir, held, limiter, statistics)
                 held = []
                 last_sync = trio.current_time()
         await _sync(datadir, held, limiter, statistics)
+    writer.finished.set()
 
 
 async def _write(batch: Write, limiter: trio.CapacityLimiter, statistics: WriterStatistics) -> int:
@@ -152,7 +155,8 @@ async def _sync(
     statistics.syncs += 1
 
 
-def _check_space(datadir: Datadir, floor: int) -> None:
+def check_space(datadir: Datadir, floor: int) -> None:
+    """Raise DiskFull when less than `floor` bytes are free."""
     free = free_bytes(datadir.path)
     if free < floor:
         raise DiskFull(

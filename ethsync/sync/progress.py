@@ -37,6 +37,8 @@ class Stage:
     bytes: int = 0
     kept_items: int = 0
     """Of `items`, those that an earlier run had stored."""
+    kept_bytes: int = 0
+    """Of `bytes`, those that an earlier run had stored."""
     owed: int = 0
     """Things known to be missing: contracts without storage, codes; for accounts the ranges in flight."""
     in_flight: int = 0
@@ -76,6 +78,8 @@ class Progress:
     codes: Stage = field(default_factory=Stage)
     verified: float = 0.0
     """Share of the final verification that is done, 0 to 1."""
+    verification: Stage = field(default_factory=Stage)
+    """`items` are leaves and `bytes` the bytes read back from disk whose roots and hashes held."""
     peers: list[PeerView] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     """Requests by "kind outcome", such as "accounts served"."""

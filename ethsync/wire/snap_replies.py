@@ -16,6 +16,9 @@ from ethsync.wire.snap_protocol import MAX_PROOF_NODES, SnapMessage
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+MAX_LEAVES = 1 << 20
+"""Accounts, storage tries or slots of one trie that the decoders make; 10 MiB hold a quarter of that."""
+
 
 @dataclass(frozen=True, slots=True)
 class AccountRange:
@@ -114,14 +117,16 @@ def decode_account_range(payload: bytes) -> AccountRange:
     """Decode the message, or raise `MalformedMessage`. Order and proof are not checked."""
     request_id, accounts, proof = rlp.split_fields(payload, 3, "AccountRange")
     return AccountRange(
-        rlp.integer(request_id), tuple(_account(item) for item in rlp.split_list(accounts)), _proof(proof)
+        rlp.integer(request_id), tuple(_account(item) for item in rlp.split_list(accounts, MAX_LEAVES)), _proof(proof)
     )
 
 
 def decode_storage_ranges(payload: bytes) -> StorageRanges:
     """Decode the message, or raise `MalformedMessage`. Order and proof are not checked."""
     request_id, sets, proof = rlp.split_fields(payload, 3, "StorageRanges")
-    slots = tuple(tuple(_slot(item) for item in rlp.split_list(one)) for one in rlp.split_list(sets))
+    slots = tuple(
+        tuple(_slot(item) for item in rlp.split_list(one, MAX_LEAVES)) for one in rlp.split_list(sets, MAX_LEAVES)
+    )
     return StorageRanges(rlp.integer(request_id), slots, _proof(proof))
 
 

@@ -77,14 +77,37 @@ async def test_hello_agrees_on_eth_68_and_snap(tmp_path: Path) -> None:
         assert connection.capabilities["snap"].offset == 0x21  # after the 16 + 17 ids of p2p and eth/68
 
 
+async def ask_for_all_accounts(connection: Connection, root: bytes, request_id: int) -> snap.AccountRange:
+    request = snap.GetAccountRange(request_id, root, bytes(32), b"\xff" * 32, 2 << 20)
+    await connection.send("snap", request.message, request.encode())
+    reply = snap.decode_account_range((await connection.receive()).payload)
+    assert reply.request_id == request_id
+    return reply
+
+
 async def test_one_account_range_is_the_whole_state(tmp_path: Path) -> None:
     async with open_js_peer(tmp_path, blocks=2) as peer, connect(peer) as connection:
         status = await exchange_status(connection, peer)
-        request = snap.GetAccountRange(7, peer.head.state_root, bytes(32), b"\xff" * 32, 2 << 20)
-        await connection.send("snap", request.message, request.encode())
-        reply = snap.decode_account_range((await connection.receive()).payload)
+        reply = await ask_for_all_accounts(connection, peer.head.state_root, 7)
 
     assert status.head_hash == peer.head.hash
-    assert reply.request_id == 7
     assert len(reply.accounts) == peer.head.accounts
     assert root_of_slim_accounts(reply.accounts) == peer.head.state_root
+
+
+async def test_only_the_newest_states_are_served_and_answers_are_spoilt_on_command(tmp_path: Path) -> None:
+    async with open_js_peer(tmp_path, accounts=5, blocks=3, window=2) as peer, connect(peer) as connection:
+        await exchange_status(connection, peer)
+        old = await ask_for_all_accounts(connection, peer.genesis_state_root, 1)
+        whole = await ask_for_all_accounts(connection, peer.head.state_root, 2)
+        await peer.command("fault cut 1")
+        cut = await ask_for_all_accounts(connection, peer.head.state_root, 3)
+        await peer.command("fault badproof 1")
+        lie = await ask_for_all_accounts(connection, peer.head.state_root, 4)
+        truth = await ask_for_all_accounts(connection, peer.head.state_root, 5)
+
+    assert (old.accounts, old.proof) == ((), ())
+    assert cut.accounts == whole.accounts[:-1]
+    assert lie.accounts == whole.accounts
+    assert lie.proof != whole.proof
+    assert truth.proof == whole.proof

@@ -50,7 +50,7 @@ function buildFast(entries) {
     let fork = depth
     while (paths[from][fork] === paths[to - 1][fork]) fork++
     const branch = Array(17).fill(EMPTY)
-    for (let first = from; first < to; ) {
+    for (let first = from; first < to;) {
       let next = first
       while (next < to && paths[next][fork] === paths[first][fork]) next++
       branch[paths[first][fork]] = subtrie(first, next, fork + 1)

@@ -102,17 +102,12 @@ const verifyRange = (expected, origin, entries, proof) =>
   )
 
 const fullAccount = ([nonce, balance, storageRoot, codeHash]) =>
-  RLP.encode([
-    nonce,
-    balance,
-    storageRoot.length ? storageRoot : EMPTY_ROOT,
-    codeHash.length ? codeHash : EMPTY_CODE,
-  ])
+  RLP.encode([nonce, balance, storageRoot.length ? storageRoot : EMPTY_ROOT, codeHash.length ? codeHash : EMPTY_CODE])
 
 async function fetchAccounts() {
   const accounts = []
   let origin = ZERO_HASH
-  for (let more = true; more; ) {
+  for (let more = true; more;) {
     const [, slim, proof] = await ask(snap, 0, root, origin, MAX_HASH, bytes)
     const entries = slim.map(([hash, body]) => [hash, fullAccount(body)])
     more = await verifyRange(root, origin, entries, proof)
@@ -142,7 +137,7 @@ async function fetchLargeStorage(account, storageRoot, first, firstProof) {
 
 async function fetchStorage(accounts) {
   let slots = 0
-  for (let done = 0; done < accounts.length; ) {
+  for (let done = 0; done < accounts.length;) {
     const batch = accounts.slice(done, done + STORAGE_BATCH)
     const hashes = batch.map(([hash]) => hash)
     const [, sets, proof] = await ask(snap, 2, root, hashes, EMPTY, EMPTY, bytes)

@@ -141,7 +141,6 @@ def test_peers_that_eip_2124_rejects(head: int, checksum: int, following: int, c
     ],
 )
 def test_peers_that_eip_6122_accepts(head: int, time: int, checksum: int, following: int) -> None:
-    # In the two cases of a node that has not heard of later forks the EIP means the checksum alone.
     WITHDRAWALS.validate(fork_id(checksum, following), head, time)
 
 

@@ -84,10 +84,10 @@ def test_a_million_open_lists_do_not_exhaust_the_stack() -> None:
 
 
 def test_a_list_of_empty_lists_costs_bounded_memory() -> None:
-    bomb = rlp.encode_list([b"\xc0" * 4_000_000])
+    bomb = rlp.encode_list([b"\xc0" * 1_000_000])
     tracemalloc.start()
     try:
-        with pytest.raises(MalformedMessage, match="more than 1048576 items"):
+        with pytest.raises(MalformedMessage, match="more than 65536 items"):
             rlp.decode(bomb)
         assert tracemalloc.get_traced_memory()[1] < 100 * rlp.MAX_ITEMS
     finally:
@@ -95,7 +95,7 @@ def test_a_list_of_empty_lists_costs_bounded_memory() -> None:
 
 
 def test_split_list_bounds_its_items() -> None:
-    with pytest.raises(MalformedMessage, match="more than 1048576 items"):
+    with pytest.raises(MalformedMessage, match="more than 65536 items"):
         rlp.split_list(rlp.encode_list([b"\x80" * (rlp.MAX_ITEMS + 1)]))
 
 

@@ -1,0 +1,89 @@
+"""Whom to ask next: one pure, synchronous decision over plain data, taken anew whenever anything changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ethsync.peers.track import RequestKind
+
+SLOTS: Mapping[RequestKind, int] = {
+    RequestKind.HEADERS: 1,
+    RequestKind.ACCOUNTS: 2,
+    RequestKind.STORAGE: 3,
+    RequestKind.CODES: 2,
+}
+"""Requests under way per peer and kind. Servers answer one at a time; more than one hides the round trip (measured:
+4.4 s with four in flight against 6 s with one, from a geth on the same machine)."""
+
+LIKELY_RATE = 2e6
+"""Bytes per second credited to a peer that has not answered yet, so that it is tried early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A connected peer, as far as the decision needs it. `in_flight` and `rates` (bytes/s) are by kind."""
+
+    number: int
+    in_flight: Mapping[RequestKind, int]
+    rates: Mapping[RequestKind, float]
+    budgets: Mapping[RequestKind, int]
+    blocked: frozenset[RequestKind]
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Work that is ready: so many requests of a kind. `avoid` are peers that must not get it."""
+
+    kind: RequestKind
+    requests: int
+    avoid: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Ask this peer for this kind."""
+
+    peer: int
+    kind: RequestKind
+
+
+def assign(candidates: Sequence[Candidate], demands: Sequence[Demand]) -> list[Assignment]:
+    """Give each demand, in the order given, to the peers that will be done with it first.
+
+    A peer that is slow or has a bad score gets less, never nothing: everyone keeps its slots, it only comes later. The
+    expected wait counts all requests under way at a peer, because servers answer one peer's requests in order.
+    """
+    loads = {
+        candidate.number: sum(
+            count * candidate.budgets[kind] / _rate(candidate, kind) for kind, count in candidate.in_flight.items()
+        )
+        for candidate in candidates
+    }
+    taken = {(candidate.number, kind): count for candidate in candidates for kind, count in candidate.in_flight.items()}
+    chosen: list[Assignment] = []
+    for demand in demands:
+        willing = [
+            candidate
+            for candidate in candidates
+            if demand.kind not in candidate.blocked and candidate.number not in demand.avoid
+        ]
+        for _ in range(demand.requests):
+            free = [one for one in willing if taken.get((one.number, demand.kind), 0) < SLOTS[demand.kind]]
+            if not free:
+                break
+            best = min(free, key=lambda one: (loads[one.number] + _cost(one, demand.kind), one.number))
+            loads[best.number] += _cost(best, demand.kind)
+            taken[best.number, demand.kind] = taken.get((best.number, demand.kind), 0) + 1
+            chosen.append(Assignment(best.number, demand.kind))
+    return chosen
+
+
+def _rate(candidate: Candidate, kind: RequestKind) -> float:
+    return max(candidate.rates.get(kind, 0.0) or LIKELY_RATE, 1.0)
+
+
+def _cost(candidate: Candidate, kind: RequestKind) -> float:
+    """Seconds that one more request of this kind keeps the peer busy; a bad score weighs like slowness."""
+    return candidate.budgets[kind] / _rate(candidate, kind) * (1.0 + max(0.0, -candidate.score))

@@ -1,0 +1,135 @@
+"""What we know of one peer for one kind of request, and of the peer as a whole. Pure: the time is an argument."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ethsync.peers.rtt import RoundTrip
+
+
+class RequestKind(Enum):
+    """Kinds of requests. Each has its own byte budget, timeout and place in the statistics."""
+
+    HEADERS = "headers"
+    ACCOUNTS = "accounts"
+    STORAGE = "storage"
+    CODES = "codes"
+
+
+class Outcome(Enum):
+    """How a request ended (design, section 7). Only DISPROVED is a crime."""
+
+    SERVED = "served"
+    EMPTY = "empty"
+    TIMEOUT = "timeout"
+    MALFORMED = "malformed"
+    DISPROVED = "disproved"
+    DISCONNECTED = "disconnected"
+
+
+START_BUDGET = 128 << 10  # the size that ethrex's measured request sizer starts from
+SMALLEST_BUDGET = 64 << 10  # geth's minRequestSize (eth/protocols/snap/sync.go)
+LARGEST_BUDGET = 1 << 20  # servers cap replies at 2 MiB; above 1 MiB throughput no longer rises (docs/benchmarks.md)
+QUICK = 1.0  # seconds; an answer that fast lets the budget grow
+SLOW = 4.0  # seconds; an answer that slow shrinks it
+RATE_SMOOTHING = 0.3
+
+FIRST_PAUSE = 1.0
+"""Seconds that a peer is left alone for a kind of request after it answered empty; doubled up to LONGEST_PAUSE."""
+LONGEST_PAUSE = 60.0
+
+POINTS = {
+    Outcome.SERVED: 1.0,
+    Outcome.EMPTY: -1.0,
+    Outcome.TIMEOUT: -2.0,
+    Outcome.MALFORMED: -8.0,
+    Outcome.DISPROVED: -50.0,
+    Outcome.DISCONNECTED: -1.0,
+}
+HIGHEST_SCORE = 20.0
+LOWEST_SCORE = -50.0
+HALF_LIFE = 120.0
+"""Seconds in which a score loses half its distance from neutral: no peer is judged for ever."""
+
+
+@dataclass(slots=True)
+class Track:
+    """One peer's record for one kind of request."""
+
+    round_trip: RoundTrip = field(default_factory=RoundTrip)
+    budget: int = START_BUDGET
+    in_flight: int = 0
+    rate: float = 0.0
+    """Bytes per second of recent answers."""
+    served: int = 0
+    empty_in_a_row: int = 0
+    paused_until: float = float("-inf")
+
+    def answered(self, size: int, seconds: float) -> None:
+        """An answer of `size` bytes came `seconds` after its turn began."""
+        self.round_trip.observe(seconds)
+        rate = size / max(seconds, 1e-3)
+        self.rate = rate if not self.rate else self.rate + RATE_SMOOTHING * (rate - self.rate)
+        if seconds > SLOW:
+            self.budget = max(self.budget // 2, SMALLEST_BUDGET)
+        elif seconds < QUICK and 2 * size > self.budget:
+            self.budget = min(self.budget * 2, LARGEST_BUDGET)
+
+    def timed_out(self) -> None:
+        """No answer came in time."""
+        self.round_trip.timed_out()
+        self.budget = max(self.budget // 2, SMALLEST_BUDGET)
+
+    def was_empty(self, now: float) -> None:
+        """The peer had nothing: leave it alone for this kind for a while, longer each time."""
+        self.paused_until = now + min(FIRST_PAUSE * 2**self.empty_in_a_row, LONGEST_PAUSE)
+        self.empty_in_a_row = min(self.empty_in_a_row + 1, 10)
+
+    def was_served(self) -> None:
+        """The peer gave something useful."""
+        self.served += 1
+        self.empty_in_a_row = 0
+
+
+@dataclass(slots=True)
+class Record:
+    """One peer's record over all kinds."""
+
+    tracks: dict[RequestKind, Track]
+    outcomes: Counter[tuple[RequestKind, Outcome]] = field(default_factory=Counter)
+    _score: float = 0.0
+    _scored_at: float = 0.0
+    malformed_in_a_row: int = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way."""
+        return sum(track.in_flight for track in self.tracks.values())
+
+    def score(self, now: float) -> float:
+        """Current score, decayed toward neutral."""
+        return float(self._score * 0.5 ** ((now - self._scored_at) / HALF_LIFE))
+
+    def note(self, kind: RequestKind, outcome: Outcome, now: float) -> None:
+        """Count an outcome; adjust score and pauses."""
+        self.outcomes[kind, outcome] += 1
+        self._score = min(max(self.score(now) + POINTS[outcome], LOWEST_SCORE), HIGHEST_SCORE)
+        self._scored_at = now
+        track = self.tracks[kind]
+        if outcome is Outcome.SERVED:
+            track.was_served()
+            self.malformed_in_a_row = 0
+        elif outcome is Outcome.EMPTY:
+            track.was_empty(now)
+        elif outcome is Outcome.TIMEOUT:
+            track.timed_out()
+        elif outcome is Outcome.MALFORMED:
+            self.malformed_in_a_row += 1
+            track.was_empty(now)
+
+
+def new_record(floor: float | None = None) -> Record:
+    """The record of a peer we know nothing about; `floor` replaces the smallest timeout."""
+    return Record({kind: Track(RoundTrip() if floor is None else RoundTrip(floor)) for kind in RequestKind})

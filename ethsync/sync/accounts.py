@@ -1,0 +1,169 @@
+"""The account stage: ranges of the state trie in ascending order, proven, cut into pages, written with their debts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import trio
+
+from ethsync.kernels.trie import NO_DEPTH
+from ethsync.peers.track import Outcome, RequestKind
+from ethsync.state.pages import KEY_SPACE
+from ethsync.state.proofs import verify_range
+from ethsync.state.replies import scan_account_range
+from ethsync.store.datadir import Datadir
+from ethsync.store.schema import ACCOUNT_PAGE, DEBT, FACT_DEPTH, MARKER, TOP, Debt, Marker, account_key
+from ethsync.store.writer import Write, Writer
+from ethsync.sync.assemble import Assembled, assemble, estimated_depth
+from ethsync.sync.debts import PageNeeds, needs_by_page
+from ethsync.sync.progress import Stage
+from ethsync.sync.sweep import Gap, Sweep
+from ethsync.wire.snap import GetAccountRange
+
+FILL = 0.85
+"""Ranges are made so wide that their leaves fill this share of the budget: replies then end at a page border, and
+only a few are cut short by the server."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AccountJob:
+    """Ask for the accounts of a gap."""
+
+    gap: Gap
+    root: bytes
+    budget: int
+
+    def make(self, request_id: int) -> GetAccountRange:
+        """The request: from where the gap resumes to its last key."""
+        origin, limit = self.gap.resume.to_bytes(32, "big"), (self.gap.end - 1).to_bytes(32, "big")
+        return GetAccountRange(request_id, self.root, origin, limit, self.budget)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Proven:
+    assembled: Assembled
+    needs: list[PageNeeds]
+    puts: list[tuple[bytes, bytes]]
+    accounts: int
+    size: int
+    keys_seen: int
+    empty: bool
+
+
+def prove_accounts(job: AccountJob, payload: bytes, depth: int | None) -> tuple[_Proven, int]:
+    """Prove an AccountRange and make everything that is written of it. Runs in a thread.
+
+    Returns it with the page depth, chosen from the density of this very range if there is none yet. Raises
+    MalformedMessage, Disproved.
+    """
+    reply = scan_account_range(payload)
+    gap = job.gap
+    origin = gap.resume.to_bytes(32, "big")
+    if not len(reply.leaves) and not len(reply.proof):
+        return _Proven(Assembled(reply.leaves, [], gap.origin, gap), [], [], 0, 0, 0, True), depth or 0
+    proven = verify_range(job.root, origin, reply.leaves, reply.proof, page_depth=NO_DEPTH if depth is None else depth)
+    if depth is None:
+        depth = estimated_depth(gap, proven.leaves, proven.more)
+        proven = verify_range(job.root, origin, reply.leaves, reply.proof, page_depth=depth)
+    assembled = assemble(gap, proven, depth)
+    pages = assembled.pages
+    needs = needs_by_page(assembled.leaves, [(page.path, page.first, page.last) for page in pages])
+    puts = [(account_key(ACCOUNT_PAGE, page.path), page.value) for page in pages]
+    puts += [(account_key(TOP, page.path), page.top.encode()) for page in pages]
+    puts += [
+        (account_key(DEBT, need.path), bytes([(Debt.STORAGE if need.contracts else 0) | (Debt.CODES if need.codes else 0)]))
+        for need in needs
+    ]
+    accounts, size = sum(page.last - page.first for page in pages), sum(len(value) for _, value in puts)
+    if assembled.covered > gap.origin:
+        key, value = Marker(gap.origin, assembled.covered, accounts, size).encode()
+        puts.append((MARKER + key, value))
+    resume = assembled.rest.resume if assembled.rest is not None else assembled.covered
+    return _Proven(assembled, needs, puts, accounts, size, resume - gap.resume, False), depth
+
+
+class AccountStage:
+    """Downloads the state trie. `owed` is called with what the pages of a range owe, once they are with the writer."""
+
+    kind = RequestKind.ACCOUNTS
+
+    def __init__(
+        self,
+        root: bytes,
+        sweep: Sweep,
+        datadir: Datadir,
+        writer: Writer,
+        limiter: trio.CapacityLimiter,
+        counters: Stage,
+        owed: Callable[[list[PageNeeds]], Awaitable[None]],
+        may_go_on: Callable[[], bool],
+    ) -> None:
+        self._root = root
+        self.sweep = sweep
+        self._datadir = datadir
+        self._writer = writer
+        self._limiter = limiter
+        self._counters = counters
+        self._owed = owed
+        self._may_go_on = may_go_on
+        self._keys_per_byte: float | None = None
+        self._processing = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether all accounts are with the writer and their debts are known."""
+        return self.sweep.done and not self._processing
+
+    def ready(self) -> int:
+        """One request until the page depth is known; then as many as are wanted, while later stages keep up."""
+        if not self.sweep.open_gaps or not self._may_go_on():
+            return 0
+        if self._keys_per_byte is None:
+            return 0 if self.sweep.in_flight else 1
+        return 1 << 10
+
+    def take(self, budget: int) -> AccountJob:
+        """Take as much key space as is expected to fill the budget."""
+        width = KEY_SPACE if self._keys_per_byte is None else int(self._keys_per_byte * budget * FILL)
+        self._counters.in_flight += 1
+        return AccountJob(self.sweep.take(width), self._root, budget)
+
+    def give_back(self, job: AccountJob) -> None:
+        """The range must be asked for again."""
+        self._counters.in_flight -= 1
+        self.sweep.give_back(job.gap)
+
+    async def process(self, job: AccountJob, payload: bytes) -> Outcome:
+        """Prove, write, and pass on what the accounts owe."""
+        self._processing += 1
+        try:
+            try:
+                proven, depth = await trio.to_thread.run_sync(
+                    prove_accounts, job, payload, self.sweep.depth, limiter=self._limiter
+                )
+            except BaseException:
+                self.give_back(job)
+                raise
+            if proven.empty:
+                self.give_back(job)
+                return Outcome.EMPTY
+            await self._keep(job, proven, depth, len(payload))
+            return Outcome.SERVED
+        finally:
+            self._processing -= 1
+
+    async def _keep(self, job: AccountJob, proven: _Proven, depth: int, size: int) -> None:
+        puts = proven.puts
+        if self.sweep.depth is None:
+            self.sweep.depth = depth
+            puts = [(FACT_DEPTH, bytes([depth])), *puts]
+        if proven.keys_seen > 0:
+            self._keys_per_byte = proven.keys_seen / size
+        self._counters.in_flight -= 1
+        self._counters.items += proven.accounts
+        self._counters.bytes += proven.size
+        if puts:
+            await self._writer.write(Write(self._datadir.accounts, puts))
+        await self._owed(proven.needs)
+        self.sweep.settle(job.gap, proven.assembled.covered, proven.assembled.rest)

@@ -1,0 +1,218 @@
+"""Contracts whose storage does not fit into one reply, or not into a bundle: ranges, pages and a record of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import trio
+
+from ethsync.state.columns import Leaves, join
+from ethsync.state.pages import KEY_SPACE, SMALL_TRIE, depth_for
+from ethsync.store.datadir import Datadir
+from ethsync.store.schema import (
+    MARKER,
+    RECORD,
+    STORAGE_PAGE,
+    TOP,
+    Marker,
+    TrieRecord,
+    decode_marker,
+    decode_record,
+    storage_key,
+)
+from ethsync.store.writer import Write, Writer
+from ethsync.sync.assemble import Assembled
+from ethsync.sync.debts import Contract
+from ethsync.sync.progress import Stage
+from ethsync.sync.sweep import Gap, Sweep
+from ethsync.wire.snap import GetStorageRanges
+
+FILL = 0.85
+"""As for accounts: ranges are made to fill this share of the budget."""
+
+REQUESTS_AT_ONCE = 4
+"""Ranges of one contract under way: enough to keep a few peers busy, few enough that its pages come nearly in order."""
+
+SLOT_BYTES = 68.0
+"""Bytes of a slot on the wire until a range has been seen: a 32-byte key, on average about as much value and framing."""
+
+COPY_PAGES = 64
+"""Pages copied in one batch: about 2 MiB."""
+
+
+@dataclass(slots=True, eq=False)
+class BigContract:
+    """One contract under way."""
+
+    contract: Contract
+    sweep: Sweep
+    depth: int
+    leaves: int = 0
+    size: int = 0
+    keys_per_byte: float = 0.0
+    in_flight: int = 0
+    recorded: bool = False
+    """Whether its record, not complete yet, is with the writer."""
+    declared: bool = False
+    """Whether the bundle of its page no longer waits for it."""
+    markers: list[bytes] = field(default_factory=list)
+    """Keys of its markers, which go when the record says complete."""
+    small: Leaves | None = None
+    """All its leaves, if they turned out to fit into a bundle after all."""
+
+    @property
+    def done(self) -> bool:
+        """Whether all its ranges are with the writer."""
+        return self.sweep.done
+
+    @property
+    def certainly_big(self) -> bool:
+        """Whether it can no longer turn out to be small."""
+        return self.depth > 0 or self.leaves > SMALL_TRIE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RangeJob:
+    """Ask for a range of one contract's storage."""
+
+    big: BigContract
+    gap: Gap
+    root: bytes
+    budget: int
+
+    def make(self, request_id: int) -> GetStorageRanges:
+        """The request. A limit goes with an origin only: with origin zero it would bring no proof (geth)."""
+        gap = self.gap
+        origin = gap.resume.to_bytes(32, "big") if gap.resume else b""
+        limit = (gap.end - 1).to_bytes(32, "big") if gap.resume else b""
+        return GetStorageRanges(request_id, self.root, (self.big.contract.account,), origin, limit, self.budget)
+
+
+class BigContracts:
+    """All big contracts under way, in the order in which they were found."""
+
+    def __init__(self, root: bytes, datadir: Datadir, writer: Writer, counters: Stage) -> None:
+        self._root = root
+        self._datadir = datadir
+        self._writer = writer
+        self._counters = counters
+        self._active: dict[bytes, BigContract] = {}
+
+    def begin(
+        self, contract: Contract, assembled: Assembled, depth: int | None = None, estimate: float = 0.0
+    ) -> BigContract:
+        """Take up a contract from its first chunk, or from all of it."""
+        depth = depth_for(len(assembled.leaves)) if depth is None else depth
+        sweep = Sweep(depth=depth)
+        gap = sweep.take(KEY_SPACE)
+        sweep.settle(gap, assembled.covered, assembled.rest)
+        big = BigContract(contract, sweep, depth)
+        if estimate:
+            big.keys_per_byte = KEY_SPACE / (estimate * SLOT_BYTES)
+        self._active[contract.account] = big
+        return big
+
+    def resume(self, contract: Contract) -> BigContract | None:
+        """Take up a contract that an earlier run has a record of; None if there is none for this root."""
+        value = self._datadir.storage.get(RECORD + contract.account)
+        if value is None:
+            return None
+        record = decode_record(value)
+        if record.root != contract.root or record.complete:
+            return None
+        found = self._datadir.storage.scan(MARKER + contract.account)
+        markers = [decode_marker(key, value) for key, value in found]
+        sweep = Sweep(((marker.origin, marker.end) for marker in markers), record.depth)
+        big = BigContract(contract, sweep, record.depth, recorded=True, declared=True)
+        big.markers = [MARKER + contract.account + marker.encode()[0] for marker in markers]
+        big.leaves = sum(marker.leaves for marker in markers)
+        big.size = sum(marker.size for marker in markers)
+        if big.leaves:
+            big.keys_per_byte = sweep.stored / (big.leaves * SLOT_BYTES)
+        self._active[contract.account] = big
+        return big
+
+    def ready(self) -> int:
+        """Requests that could be made now."""
+        return sum(self._free(big) for big in self._active.values())
+
+    def _free(self, big: BigContract) -> int:
+        if not big.sweep.open_gaps:
+            return 0
+        return max(0, (REQUESTS_AT_ONCE if big.depth else 1) - big.in_flight)
+
+    def take(self, budget: int) -> RangeJob:
+        """Take a range of the oldest contract that has one."""
+        big = next(big for big in self._active.values() if self._free(big))
+        width = int(big.keys_per_byte * budget * FILL) or KEY_SPACE
+        big.in_flight += 1
+        return RangeJob(big, big.sweep.take(width), self._root, budget)
+
+    def give_back(self, job: RangeJob) -> None:
+        """The range must be asked for again."""
+        job.big.in_flight -= 1
+        job.big.sweep.give_back(job.gap)
+
+    async def keep(self, job: RangeJob, assembled: Assembled, keys: int, size: int) -> None:
+        """Write what a range brought and settle it."""
+        big = job.big
+        if keys > 0:
+            big.keys_per_byte = keys / size
+        big.in_flight -= 1
+        await self.write(big, assembled, job.gap)
+        big.sweep.settle(job.gap, assembled.covered, assembled.rest)
+
+    async def write(self, big: BigContract, assembled: Assembled, gap: Gap | None = None) -> None:
+        """Hand pages, tops and marker of a range to the writer, and the record with the first of them."""
+        account = big.contract.account
+        leaves = sum(page.last - page.first for page in assembled.pages)
+        if big.depth == 0 and leaves and big.leaves + leaves <= SMALL_TRIE:
+            big.small = join([assembled.leaves])
+            return
+        puts = [(storage_key(STORAGE_PAGE, account, page.path), page.value) for page in assembled.pages]
+        puts += [(storage_key(TOP, account, page.path), page.top.encode()) for page in assembled.pages]
+        if not puts:
+            return
+        size = sum(len(value) for _, value in puts)
+        big.leaves += leaves
+        big.size += size
+        self._counters.items += leaves
+        self._counters.bytes += size
+        key, value = Marker(gap.origin if gap else 0, assembled.covered, leaves, size).encode()
+        puts.append((MARKER + account + key, value))
+        big.markers.append(MARKER + account + key)
+        if not big.recorded:
+            puts.append((RECORD + account, TrieRecord(big.contract.root, big.depth, False, 0, 0).encode()))
+            big.recorded = True
+        await self._writer.write(Write(self._datadir.storage, puts))
+
+    async def finish(self, big: BigContract) -> Leaves | None:
+        """Close a contract: its record says complete now. Returns its leaves instead if they belong into a bundle."""
+        del self._active[big.contract.account]
+        if big.small is not None:
+            return big.small
+        record = TrieRecord(big.contract.root, big.depth, True, big.leaves, big.size).encode()
+        await self._writer.write(
+            Write(self._datadir.storage, [(RECORD + big.contract.account, record)], deletes=big.markers)
+        )
+        return None
+
+    async def copy(self, big: BigContract, twin: Contract) -> None:
+        """Store a finished trie once more for another account with the same storage root, from our own disk."""
+        source, target = big.contract.account, twin.account
+        written = trio.Event()
+        await self._writer.write(Write(self._datadir.storage, [], done=written.set))
+        await written.wait()
+        for family in (STORAGE_PAGE, TOP):
+            batch: list[tuple[bytes, bytes]] = []
+            for path, value in self._datadir.storage.scan(family + source):
+                batch.append((family + target + path, value))
+                if len(batch) == COPY_PAGES:
+                    await self._writer.write(Write(self._datadir.storage, batch))
+                    batch = []
+            if batch:
+                await self._writer.write(Write(self._datadir.storage, batch))
+        record = TrieRecord(twin.root, big.depth, True, big.leaves, big.size).encode()
+        await self._writer.write(Write(self._datadir.storage, [(RECORD + target, record)]))
+        self._counters.items += big.leaves
+        self._counters.bytes += big.size

@@ -1,0 +1,181 @@
+"""The bytecode stage: codes by their hash, each fetched once however many accounts share it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import trio
+
+from ethsync.errors import Disproved
+from ethsync.kernels import keccak
+from ethsync.peers.track import Outcome, RequestKind
+from ethsync.state.replies import scan_blobs
+from ethsync.store.datadir import Datadir
+from ethsync.store.schema import CODE
+from ethsync.store.writer import Write, Writer
+from ethsync.sync.debts import DebtBook, PageDebt
+from ethsync.sync.progress import Stage
+from ethsync.wire.snap import MAX_CODE_LOOKUPS, GetByteCodes
+
+LIKELY_CODE = 6 << 10
+"""Bytes of an average code until some have been seen (mainnet: 12.2 GB for 1.94 million codes, go-ethereum#33254)."""
+
+POPULAR_CODES = 1 << 16
+"""Hashes remembered in full because somebody asked for them again: proxies and tokens, 6 MB at most."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CodeJob:
+    """Ask for these codes."""
+
+    hashes: tuple[bytes, ...]
+    budget: int
+
+    def make(self, request_id: int) -> GetByteCodes:
+        """The request."""
+        return GetByteCodes(request_id, self.hashes, self.budget)
+
+
+def prove_codes(job: CodeJob, payload: bytes) -> dict[bytes, bytes]:
+    """Hash the codes of a reply and match them to what was asked, whatever their order. Runs in a thread.
+
+    Raises MalformedMessage; Disproved for a code that was not asked for.
+    """
+    blobs = scan_blobs(payload, len(job.hashes))
+    digests = np.empty((len(blobs), 32), np.uint8)
+    keccak.hash_many(blobs.buf, blobs.offsets, blobs.lengths, digests)
+    wanted = set(job.hashes)
+    found = {}
+    for k in range(len(blobs)):
+        digest = digests[k].tobytes()
+        if digest not in wanted:
+            raise Disproved(f"a code with hash {digest.hex()} was sent, which was not asked for")
+        found[digest] = blobs.blob(k)
+    return found
+
+
+class CodeStage:
+    """Downloads bytecodes for whoever owes them."""
+
+    kind = RequestKind.CODES
+
+    def __init__(
+        self, datadir: Datadir, writer: Writer, limiter: trio.CapacityLimiter, counters: Stage, debts: DebtBook
+    ) -> None:
+        self._datadir = datadir
+        self._writer = writer
+        self._limiter = limiter
+        self._counters = counters
+        self._debts = debts
+        self._queue: deque[bytes] = deque()
+        self._waiting: dict[bytes, list[PageDebt]] = {}
+        self._stored: set[int] = set()
+        self._writing: set[bytes] = set()
+        self._confirmed: dict[bytes, None] = {}
+        self._average = float(LIKELY_CODE)
+
+    @property
+    def waiting(self) -> int:
+        """Codes that are owed."""
+        return len(self._waiting)
+
+    @property
+    def done(self) -> bool:
+        """Whether every code that is owed is with the writer."""
+        return not self._waiting
+
+    async def owe(self, page: PageDebt, hashes: Iterable[bytes]) -> None:
+        """A page owes these codes."""
+        held = [digest for digest in hashes if not self._enqueue(page, digest)]
+        for digest in held:
+            if self._holds(digest):
+                await self._debts.code_stored(page)
+            else:
+                self._add(page, digest)
+        self._counters.owed = len(self._waiting)
+
+    def _enqueue(self, page: PageDebt, digest: bytes) -> bool:
+        """Note that a page waits for a code; False if the code seems to be stored already."""
+        waiting = self._waiting.get(digest)
+        if waiting is not None:
+            waiting.append(page)
+            return True
+        if _fingerprint(digest) in self._stored:
+            return False
+        self._add(page, digest)
+        return True
+
+    def _holds(self, digest: bytes) -> bool:
+        """Whether a code is stored, or with the writer. A fingerprint can be shared by two codes: the database decides."""
+        if digest in self._writing or digest in self._confirmed:
+            return True
+        if self._datadir.codes.get(CODE + digest) is None:
+            return False
+        if len(self._confirmed) >= POPULAR_CODES:
+            del self._confirmed[next(iter(self._confirmed))]
+        self._confirmed[digest] = None
+        return True
+
+    def _add(self, page: PageDebt, digest: bytes) -> None:
+        if digest in self._waiting:
+            self._waiting[digest].append(page)
+        else:
+            self._waiting[digest] = [page]
+            self._queue.append(digest)
+
+    def remember(self, hashes: Iterable[bytes]) -> None:
+        """These codes are stored, from an earlier run."""
+        self._stored.update(_fingerprint(digest) for digest in hashes)
+
+    def ready(self) -> int:
+        """Requests that the queue is good for."""
+        return -(-len(self._queue) // self._batch(1 << 20))
+
+    def _batch(self, budget: int) -> int:
+        return max(1, min(int(budget / self._average) + 1, MAX_CODE_LOOKUPS))
+
+    def take(self, budget: int) -> CodeJob:
+        """Take as many hashes as are expected to fill the budget."""
+        count = min(self._batch(budget), len(self._queue))
+        self._counters.in_flight += 1
+        return CodeJob(tuple(self._queue.popleft() for _ in range(count)), budget)
+
+    def give_back(self, job: CodeJob) -> None:
+        """The codes must be asked for again."""
+        self._counters.in_flight -= 1
+        self._queue.extend(job.hashes)
+
+    async def process(self, job: CodeJob, payload: bytes) -> Outcome:
+        """Check, write, and pay the debts that wait for these codes; what was left out is asked for again."""
+        try:
+            found = await trio.to_thread.run_sync(prove_codes, job, payload, limiter=self._limiter)
+        except BaseException:
+            self.give_back(job)
+            raise
+        self._counters.in_flight -= 1
+        self._queue.extend(digest for digest in job.hashes if digest not in found)
+        if not found:
+            return Outcome.EMPTY
+        size = sum(map(len, found.values()))
+        self._average += 0.2 * (size / len(found) - self._average)
+        self._counters.items += len(found)
+        self._counters.bytes += size
+        self._writing.update(found)
+        self._stored.update(map(_fingerprint, found))
+        puts = [(CODE + digest, code) for digest, code in found.items()]
+        written = partial(self._writing.difference_update, tuple(found))
+        await self._writer.write(Write(self._datadir.codes, puts, done=written))
+        for digest in found:
+            for page in self._waiting.pop(digest):
+                await self._debts.code_stored(page)
+        self._counters.owed = len(self._waiting)
+        return Outcome.SERVED
+
+
+def _fingerprint(digest: bytes) -> int:
+    """Eight bytes of a hash stand for it in memory: 2 million codes on mainnet would be 200 MB otherwise."""
+    return int.from_bytes(digest[:8], "little")

@@ -1,0 +1,185 @@
+"""What account pages owe: storage tries and codes that their accounts name and that are not stored yet.
+
+The debt of a page is written in the batch that writes the page, and erased only after everything it owes is stored. A
+restart begins with the debts that are left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ethsync.errors import DatadirDamaged, MalformedMessage
+from ethsync.kernels import rlp
+from ethsync.state.columns import Bytes, Ints, Leaves, join
+from ethsync.state.pages import Bundle, PagePath, encode_bundle
+from ethsync.store.datadir import Datadir
+from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, DEBT, Debt, account_key
+from ethsync.store.writer import Write, Writer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Needs:
+    """Accounts with storage and codes, in key order, as columns.
+
+    storage_rows (s,) and code_rows (c,) index the leaves; storage_roots (s, 32); code_hashes (c, 32).
+    """
+
+    storage_rows: Ints
+    storage_roots: Bytes
+    code_rows: Ints
+    code_hashes: Bytes
+
+
+def needs_of(accounts: Leaves) -> Needs:
+    """What these slim accounts refer to. Raises MalformedMessage if one is not canonical."""
+    n = len(accounts)
+    storage_rows, code_rows, counts = np.empty(n, np.int64), np.empty(n, np.int64), np.zeros(2, np.int64)
+    storage_roots, code_hashes = np.empty((n, 32), np.uint8), np.empty((n, 32), np.uint8)
+    code = rlp.account_needs(
+        accounts.buf, accounts.offsets, accounts.lengths, storage_rows, storage_roots, code_rows, code_hashes, counts
+    )
+    if code < 0:
+        raise MalformedMessage("an account is not canonical")
+    s, c = int(counts[0]), int(counts[1])
+    return Needs(storage_rows[:s].copy(), storage_roots[:s].copy(), code_rows[:c].copy(), code_hashes[:c].copy())
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """Small storage tries of one account page that came together. Trie k has rows starts[k] to starts[k + 1]."""
+
+    contracts: list[Contract]
+    starts: Ints
+    leaves: Leaves
+
+
+@dataclass(slots=True, eq=False)
+class PageDebt:
+    """What one account page still owes, in memory."""
+
+    path: PagePath
+    storage: int = 0
+    """Contracts whose storage is not stored."""
+    unbundled: int = 0
+    """Of these, the ones that may turn out to belong into the bundle."""
+    codes: int = 0
+    parts: list[Part] = field(default_factory=list)
+
+    @property
+    def flags(self) -> Debt:
+        """As it is stored."""
+        return (Debt.STORAGE if self.storage else Debt(0)) | (Debt.CODES if self.codes else Debt(0))
+
+
+@dataclass(slots=True, eq=False)
+class Contract:
+    """One account whose storage is owed."""
+
+    page: PageDebt
+    account: bytes
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PageNeeds:
+    """An account page with what it owes: contracts (account hash, storage root) and codes (hashes, no duplicates)."""
+
+    path: PagePath
+    contracts: list[tuple[bytes, bytes]]
+    codes: list[bytes]
+
+
+def needs_by_page(leaves: Leaves, pages: list[tuple[PagePath, int, int]]) -> list[PageNeeds]:
+    """Group what accounts need by their pages (path, first row, last row); pages that need nothing are left out."""
+    needs = needs_of(leaves)
+    firsts = np.fromiter((first for _, first, _ in pages), np.int64, len(pages))
+    lasts = np.fromiter((last for _, _, last in pages), np.int64, len(pages))
+    storage = np.searchsorted(needs.storage_rows, firsts).tolist(), np.searchsorted(needs.storage_rows, lasts).tolist()
+    codes = np.searchsorted(needs.code_rows, firsts).tolist(), np.searchsorted(needs.code_rows, lasts).tolist()
+    accounts, roots = leaves.keys[needs.storage_rows].tobytes(), needs.storage_roots.tobytes()
+    hashes = needs.code_hashes.tobytes()
+    found = []
+    for k, (path, _, _) in enumerate(pages):
+        s, s_end, c, c_end = storage[0][k], storage[1][k], codes[0][k], codes[1][k]
+        if s == s_end and c == c_end:
+            continue
+        contracts = [(accounts[32 * i : 32 * i + 32], roots[32 * i : 32 * i + 32]) for i in range(s, s_end)]
+        wanted = list(dict.fromkeys(hashes[32 * i : 32 * i + 32] for i in range(c, c_end)))
+        found.append(PageNeeds(path, contracts, wanted))
+    return found
+
+
+def make_bundle(parts: list[Part], depth: int) -> bytes:
+    """Encode the bundle of a page from its parts, in account order."""
+    contracts = [contract for part in parts for contract in part.contracts]
+    joined = join([part.leaves for part in parts])
+    firsts = np.concatenate(
+        [part.starts[:-1] + shift for part, shift in zip(parts, _shifts(parts), strict=True)]
+    )
+    sizes = np.concatenate([np.diff(part.starts) for part in parts])
+    order = sorted(range(len(contracts)), key=lambda k: contracts[k].account)
+    firsts, sizes = firsts[order], sizes[order]
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    rows = np.repeat(firsts - starts[:-1], sizes) + np.arange(int(starts[-1]))
+    leaves = Leaves(joined.keys[rows], joined.buf, joined.offsets[rows], joined.lengths[rows], joined.kind)
+    accounts = np.frombuffer(b"".join(contracts[k].account for k in order), np.uint8).reshape(-1, 32)
+    roots = np.frombuffer(b"".join(contracts[k].root for k in order), np.uint8).reshape(-1, 32)
+    return encode_bundle(Bundle(accounts, roots, starts, leaves), depth)
+
+
+def _shifts(parts: list[Part]) -> list[int]:
+    shifts, at = [], 0
+    for part in parts:
+        shifts.append(at)
+        at += len(part.leaves)
+    return shifts
+
+
+class DebtBook:
+    """All pages that owe something, and how debts are paid."""
+
+    def __init__(self, datadir: Datadir, writer: Writer) -> None:
+        self._datadir = datadir
+        self._writer = writer
+        self.pages = 0
+
+    def open(self, path: PagePath, contracts: int, codes: int) -> PageDebt:
+        """Begin to keep the debt of a page. Its record is in the account batch already, or on disk from before."""
+        self.pages += 1
+        return PageDebt(path, contracts, contracts, codes)
+
+    async def code_stored(self, page: PageDebt) -> None:
+        """One more code of a page is with the writer."""
+        page.codes -= 1
+        await self._pay(page)
+
+    async def storage_stored(self, page: PageDebt, contracts: int) -> None:
+        """The storage of so many contracts of a page is with the writer."""
+        page.storage -= contracts
+        await self._pay(page)
+
+    async def pay_if_nothing_is_owed(self, page: PageDebt) -> None:
+        """Erase the debt of a page that turned out to be paid already."""
+        await self._pay(page)
+
+    async def _pay(self, page: PageDebt) -> None:
+        """Erase the debt once nothing is owed; only after what pays it has been forced to the disk."""
+        if page.storage or page.codes:
+            return
+        self.pages -= 1
+        key = account_key(DEBT, page.path)
+        await self._writer.write(Write(self._datadir.accounts, [], [key], after_sync=True))
+
+    async def write_bundle(self, page: PageDebt, value: bytes) -> None:
+        """Store the bundle of a page."""
+        await self._writer.write(Write(self._datadir.bundles, [(account_key(BUNDLE, page.path), value)]))
+
+
+def read_page(datadir: Datadir, path: PagePath) -> bytes:
+    """Return an account page. Raises DatadirDamaged if it is not there, although its debt is."""
+    value = datadir.accounts.get(account_key(ACCOUNT_PAGE, path))
+    if value is None:
+        raise DatadirDamaged(f"the account page {path} is missing", hint="run `ethsync verify` for the whole picture")
+    return value

@@ -1,0 +1,129 @@
+"""The download: three stages fed by one pool of peers, at the same time, until nothing is owed.
+
+One task decides (`assignment.assign`, pure) whenever anything changed; each request is a task of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from ethsync.errors import Disproved, MalformedMessage, PeerGone, RequestTimeout, StateUnavailable
+from ethsync.peers.assignment import Demand, assign
+from ethsync.peers.peer import Peer
+from ethsync.peers.pool import PeerPool
+from ethsync.peers.track import Outcome
+from ethsync.sync.changes import Changes
+from ethsync.sync.progress import Progress
+from ethsync.sync.stage import Stage
+
+UNPROVEN_BYTES = 24 << 20
+"""Replies waiting to be proven, beyond which nothing more is asked: two cores prove this much in half a second."""
+
+PATIENCE = 60.0
+"""Seconds without a useful answer from anyone before the sync ends: peers serve a state for 128 blocks, 25 minutes,
+so a minute of nothing but empty answers means that it is gone."""
+
+
+@dataclass(slots=True, eq=False)
+class Download:
+    """What the tasks of a download share."""
+
+    pool: PeerPool
+    changes: Changes
+    progress: Progress
+    state_root: bytes
+    patience: float = PATIENCE
+    in_flight: int = 0
+    last_served: float = 0.0
+
+
+async def run_download(download: Download, stages: Sequence[Stage[Any]]) -> None:
+    """Run the stages until all are done; earlier stages in the list are served first.
+
+    Raises StateUnavailable when nobody serves the state any more; what is stored stays.
+    """
+    download.last_served = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        while not all(stage.done for stage in stages):
+            changed = download.changes.next()
+            now = trio.current_time()
+            if download.progress.unproven_bytes < UNPROVEN_BYTES:
+                _assign(download, stages, nursery, now)
+            deadline = min(download.pool.next_pause_end(now), download.last_served + download.patience)
+            with trio.move_on_at(deadline if download.in_flight == 0 else float("inf")):
+                await changed.wait()
+            if download.in_flight == 0 and trio.current_time() >= download.last_served + download.patience:
+                raise _unavailable(download)
+
+
+def _assign(download: Download, stages: Sequence[Stage[Any]], nursery: trio.Nursery, now: float) -> None:
+    """Ask for everything that peers have room for."""
+    by_kind = {stage.kind: stage for stage in stages}
+    demands = [Demand(stage.kind, stage.ready()) for stage in stages if stage.ready()]
+    for assignment in assign(download.pool.candidates(now), demands):
+        stage, peer = by_kind[assignment.kind], download.pool.peers[assignment.peer]
+        if not stage.ready():
+            continue
+        track = peer.record.tracks[stage.kind]
+        job = stage.take(track.budget)
+        track.in_flight += 1
+        download.in_flight += 1
+        nursery.start_soon(_ask, download, peer, stage, job)
+
+
+async def _ask(download: Download, peer: Peer, stage: Stage[Any], job: Any) -> None:
+    """One request and all that follows from it."""
+    try:
+        payload = await _request(download, peer, stage, job)
+        if payload is not None:
+            download.progress.unproven_bytes += len(payload)
+            try:
+                await _process(download, peer, stage, job, payload)
+            finally:
+                download.progress.unproven_bytes -= len(payload)
+    finally:
+        download.in_flight -= 1
+        download.changes.ring()
+
+
+async def _request(download: Download, peer: Peer, stage: Stage[Any], job: Any) -> bytes | None:
+    try:
+        return await peer.request(stage.kind, job.make)
+    except RequestTimeout:
+        outcome = Outcome.TIMEOUT
+    except PeerGone:
+        outcome = Outcome.DISCONNECTED
+    finally:
+        peer.record.tracks[stage.kind].in_flight -= 1
+        download.changes.ring()
+    stage.give_back(job)
+    download.pool.note(peer, stage.kind, outcome)
+    return None
+
+
+async def _process(download: Download, peer: Peer, stage: Stage[Any], job: Any, payload: bytes) -> None:
+    try:
+        outcome = await stage.process(job, payload)
+    except Disproved as error:
+        download.pool.note(peer, stage.kind, Outcome.DISPROVED)
+        download.pool.drop(peer, error)
+        return
+    except MalformedMessage:
+        outcome = Outcome.MALFORMED
+    if outcome is Outcome.SERVED:
+        download.last_served = trio.current_time()
+    download.pool.note(peer, stage.kind, outcome)
+
+
+def _unavailable(download: Download) -> StateUnavailable:
+    count = len(download.pool.peers)
+    root = f"0x{download.state_root.hex()}"
+    kept = "everything so far is kept: run the same command again when a peer serves it"
+    if count:
+        return StateUnavailable(f"none of the {count} connected peers serves state root {root} any more", hint=kept)
+    reasons = "; ".join(sorted({*download.pool.failures.values(), *download.pool.banned.values()})[:3])
+    return StateUnavailable(f"no peer is left to ask for state root {root}: {reasons or 'none was reached'}", hint=kept)

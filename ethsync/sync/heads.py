@@ -1,0 +1,90 @@
+"""The trusted block: its header, fetched from peers and checked against the hash that the user trusts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from ethsync.errors import ConfigError, Disproved, MalformedMessage, PeerGone, RequestTimeout, StateUnavailable
+from ethsync.peers.peer import Peer
+from ethsync.peers.pool import PeerPool
+from ethsync.peers.track import Outcome, RequestKind
+from ethsync.sync.changes import Changes
+from ethsync.wire.eth import GetBlockHeaders, decode_block_headers
+from ethsync.wire.headers import Header, decode_header
+
+FORM = "hash:0x followed by 64 hexadecimal digits"
+
+
+def parse_head(text: str) -> bytes:
+    """Read `hash:0x…`. Raises ConfigError."""
+    scheme, _, digits = text.partition(":")
+    digits = digits.removeprefix("0x")
+    try:
+        block_hash = bytes.fromhex(digits)
+    except ValueError:
+        block_hash = b""
+    if scheme != "hash" or len(block_hash) != 32:
+        raise ConfigError(f"'{text}' does not name a block to trust", hint=f"write {FORM}")
+    return block_hash
+
+
+def check_header(block_hash: bytes, payload: bytes) -> Header | None:
+    """Read the reply to a request for one header; None if the peer does not have it.
+
+    Raises Disproved if it is another header, MalformedMessage.
+    """
+    headers = decode_block_headers(payload).headers
+    if not headers:
+        return None
+    header = decode_header(headers[0])
+    if header.hash != block_hash:
+        raise Disproved(f"the header of 0x{header.hash.hex()} came instead of that of 0x{block_hash.hex()}")
+    return header
+
+
+async def fetch_header(pool: PeerPool, changes: Changes, block_hash: bytes, patience: float) -> Header:
+    """Ask one peer after another until one has the header. Raises StateUnavailable after `patience` seconds."""
+    with trio.move_on_after(patience):
+        while True:
+            changed = changes.next()
+            for peer in list(pool.peers.values()):
+                header = await _ask(pool, peer, block_hash)
+                if header is not None:
+                    return header
+            with trio.move_on_at(pool.next_pause_end(trio.current_time())):
+                await changed.wait()
+    if not pool.peers:
+        raise StateUnavailable(f"no peer could be reached within {patience:.0f} s{_reasons(pool)}", hint="check --peer")
+    raise StateUnavailable(
+        f"none of the {len(pool.peers)} connected peers knows block 0x{block_hash.hex()}",
+        hint="choose a block of this network, at most 128 blocks old",
+    )
+
+
+def _reasons(pool: PeerPool) -> str:
+    reasons = sorted(set(pool.failures.values()) | set(pool.banned.values()))
+    return f": {'; '.join(reasons[:3])}" if reasons else ""
+
+
+async def _ask(pool: PeerPool, peer: Peer, block_hash: bytes) -> Header | None:
+    kind = RequestKind.HEADERS
+    if peer.record.tracks[kind].paused_until > trio.current_time():
+        return None
+    make: Callable[[int], GetBlockHeaders] = lambda request_id: GetBlockHeaders(request_id, block_hash, 1)  # noqa: E731
+    try:
+        header = check_header(block_hash, await peer.request(kind, make))
+    except RequestTimeout:
+        pool.note(peer, kind, Outcome.TIMEOUT)
+    except PeerGone:
+        pool.note(peer, kind, Outcome.DISCONNECTED)
+    except MalformedMessage:
+        pool.note(peer, kind, Outcome.MALFORMED)
+    except Disproved as error:
+        pool.note(peer, kind, Outcome.DISPROVED)
+        pool.drop(peer, error)
+    else:
+        pool.note(peer, kind, Outcome.SERVED if header else Outcome.EMPTY)
+        return header
+    return None

@@ -1,0 +1,58 @@
+"""Copies what the pool and the writer know into `Progress`, twice a second, and says what holds the sync back."""
+
+from __future__ import annotations
+
+import trio
+
+from ethsync.peers.pool import PeerPool
+from ethsync.store.writer import QUEUE_LENGTH, Writer
+from ethsync.sync.progress import Limit, PeerView, Phase, Progress
+
+INTERVAL = 0.5
+"""Seconds between two readings: as often as a person can follow."""
+
+BUSY_BYTES = 4 << 20
+"""Replies waiting to be proven from which the processors are what holds us back."""
+
+
+def read_meters(progress: Progress, pool: PeerPool, writer: Writer, now: float) -> None:
+    """Copy counters once."""
+    progress.wire_bytes = pool.bytes_received
+    progress.written_bytes = writer.statistics.bytes
+    progress.write_queue = writer.waiting
+    progress.outcomes.clear()
+    progress.outcomes.update({f"{kind.value} {outcome.value}": n for (kind, outcome), n in pool.outcomes.items()})
+    progress.peers = [
+        PeerView(
+            peer.client,
+            f"{peer.enode.host}:{peer.enode.tcp_port}",
+            peer.connection.bytes_received,
+            peer.record.in_flight,
+            sum(track.rate for track in peer.record.tracks.values()),
+            peer.record.score(now),
+        )
+        for peer in pool.peers.values()
+    ]
+    progress.limit = _limit(progress, writer)
+    reasons = [*pool.failures.values(), *pool.banned.values()]
+    progress.trouble = reasons[-1] if reasons and not pool.peers else ""
+
+
+def _limit(progress: Progress, writer: Writer) -> Limit:
+    if progress.phase is Phase.VERIFYING:
+        return Limit.CPU
+    if not progress.peers:
+        return Limit.PEERS
+    if writer.waiting >= QUEUE_LENGTH // 2:
+        return Limit.DISK
+    return Limit.CPU if progress.unproven_bytes >= BUSY_BYTES else Limit.NETWORK
+
+
+async def run_meter(progress: Progress, pool: PeerPool, writer: Writer) -> None:
+    """Read until cancelled, and a last time then."""
+    try:
+        while True:
+            read_meters(progress, pool, writer, trio.current_time())
+            await trio.sleep(INTERVAL)
+    finally:
+        read_meters(progress, pool, writer, trio.current_time())

@@ -1,0 +1,81 @@
+"""What an earlier run left: stored ranges, and debts that were not paid. Reads the disk; runs in a thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ethsync.errors import DatadirDamaged
+from ethsync.kernels.trie import SLIM_ACCOUNT
+from ethsync.state.pages import PagePath, decode_bundle, decode_pages, stored_path
+from ethsync.store.datadir import Datadir
+from ethsync.store.schema import (
+    BUNDLE,
+    CODE,
+    DEBT,
+    FACT_DEPTH,
+    MARKER,
+    RECORD,
+    Debt,
+    Marker,
+    account_key,
+    decode_marker,
+    decode_record,
+)
+from ethsync.sync.debts import needs_by_page, read_page
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenDebt:
+    """One page of an earlier run with what it still owes."""
+
+    path: PagePath
+    contracts: list[tuple[bytes, bytes]]
+    codes: list[bytes]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """All that an earlier run left. `codes` are the hashes of stored codes, if anything owes some."""
+
+    depth: int | None
+    markers: list[Marker]
+    debts: list[OpenDebt]
+    codes: list[bytes]
+
+
+def read_kept(datadir: Datadir) -> Kept:
+    """Read markers and debts. Raises DatadirDamaged."""
+    depth = datadir.accounts.get(FACT_DEPTH)
+    if depth is not None and (len(depth) != 1 or depth[0] > 64):
+        raise DatadirDamaged(f"{datadir.path} has an impossible page depth")
+    markers = [decode_marker(key, value) for key, value in datadir.accounts.scan(MARKER)]
+    debts = [_open_debt(datadir, stored_path(key), Debt(value[0])) for key, value in datadir.accounts.scan(DEBT)]
+    codes = [key for key, _ in datadir.codes.scan(CODE, keys_only=True)] if markers else []
+    return Kept(depth[0] if depth else None, markers, debts, codes)
+
+
+def _open_debt(datadir: Datadir, path: PagePath, flags: Debt) -> OpenDebt:
+    """What is owed is what the accounts name, less what is stored by now."""
+    leaves, _ = decode_pages([path], [read_page(datadir, path)], SLIM_ACCOUNT)
+    needs = needs_by_page(leaves, [(path, 0, len(leaves))])
+    if not needs:
+        return OpenDebt(path, [], [])
+    contracts = needs[0].contracts if flags & Debt.STORAGE else []
+    codes = needs[0].codes if flags & Debt.CODES else []
+    value = datadir.bundles.get(account_key(BUNDLE, path)) if contracts else None
+    bundled = set()
+    if value is not None:
+        bundle = decode_bundle(path, value)
+        bundled = {bundle.accounts[k].tobytes() for k in range(len(bundle))}
+    contracts = [
+        (account, root) for account, root in contracts if account not in bundled and not _complete(datadir, account, root)
+    ]
+    return OpenDebt(path, contracts, [digest for digest in codes if datadir.codes.get(CODE + digest) is None])
+
+
+def _complete(datadir: Datadir, account: bytes, root: bytes) -> bool:
+    value = datadir.storage.get(RECORD + account)
+    if value is None:
+        return False
+    record = decode_record(value)
+    return record.complete and record.root == root

@@ -1,0 +1,218 @@
+"""A snap sync from end to end: open the directory, trust a header, download, verify, say so."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import coincurve
+import trio
+
+from ethsync.errors import DatadirMismatch
+from ethsync.networks import Network
+from ethsync.peers.peer import ChainView
+from ethsync.peers.pool import PeerPool, run_pool
+from ethsync.store.datadir import Datadir, open_datadir
+from ethsync.store.schema import FACT_PIVOT, FACT_VERIFIED, FORMAT_VERSION, Format, header_key
+from ethsync.store.writer import QUEUE_LENGTH, Writer, check_space, run_writer
+from ethsync.sync.accounts import AccountStage
+from ethsync.sync.bytecodes import CodeStage
+from ethsync.sync.changes import Changes
+from ethsync.sync.debts import DebtBook, PageNeeds
+from ethsync.sync.download import PATIENCE, Download, run_download
+from ethsync.sync.heads import fetch_header
+from ethsync.sync.meter import run_meter
+from ethsync.sync.progress import Phase, Progress
+from ethsync.sync.resume import Kept, read_kept
+from ethsync.sync.storage import StorageStage
+from ethsync.sync.sweep import Sweep
+from ethsync.sync.verifier import verify_or_raise
+from ethsync.wire.enode import Enode
+from ethsync.wire.headers import Header, decode_header
+
+MOST_CONTRACTS = 100_000
+"""Contracts waiting for their storage before accounts wait for them: some 50 MB of queue."""
+
+MOST_CODES = 30_000
+"""Codes waiting, likewise."""
+
+SPACE_FLOOR = 512 << 20
+"""Bytes of free disk below which a sync stops cleanly, unless said otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapOptions:
+    """What to sync, from whom, into where."""
+
+    network: Network
+    peers: Sequence[Enode]
+    head: bytes
+    datadir: Path
+    key: coincurve.PrivateKey
+    space_floor: int = SPACE_FLOOR
+    patience: float = PATIENCE
+    cores: int = 0
+    """Threads for proving; 0 for as many as there are processors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a complete, verified state holds. Stored when the verification has passed."""
+
+    block_number: int
+    block_hash: str
+    state_root: str
+    accounts: int
+    slots: int
+    contracts: int
+    codes: int
+    bytes: int
+    """Bytes of pages, bundles and codes."""
+    at: int
+    """When, in Unix seconds."""
+
+
+@asynccontextmanager
+async def _opened(path: Path, form: Format) -> AsyncIterator[Datadir]:
+    """Open the data directory in a thread: LevelDB may have a log to replay."""
+    manager = open_datadir(path, form)
+    datadir = await trio.to_thread.run_sync(manager.__enter__)
+    try:
+        yield datadir
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(manager.__exit__, None, None, None)
+
+
+async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
+    """Sync the state of the trusted block and verify it; return what is held then.
+
+    Continues whatever an earlier run left. Raises EthsyncError; whatever was stored stays.
+    """
+    network = options.network
+    form = Format(FORMAT_VERSION, network.name, network.chain_id, network.genesis_hash.hex())
+    async with _opened(options.datadir, form) as datadir:
+        header = stored_pivot(datadir)
+        if header is not None:
+            _check_same_head(options, header)
+            verified = stored_verdict(datadir)
+            if verified is not None:
+                _show(progress, header)
+                progress.phase, progress.key_space, progress.verified = Phase.DONE, 1.0, 1.0
+                return verified
+        check_space(datadir, options.space_floor)
+        limiter = trio.CapacityLimiter(options.cores or os.cpu_count() or 1)
+        header = await _download(options, datadir, header, limiter, progress)
+        progress.phase = Phase.VERIFYING
+
+        def report(share: float) -> None:
+            progress.verified = min(share, 0.999)
+
+        findings = await verify_or_raise(datadir, header.state_root, limiter, report)
+        verified = Verified(
+            header.number, f"0x{header.hash.hex()}", f"0x{header.state_root.hex()}", findings.accounts, findings.slots,
+            findings.contracts, findings.codes, findings.bytes, int(time.time()),
+        )  # fmt: skip
+        datadir.accounts.put(FACT_VERIFIED, json.dumps(asdict(verified)).encode(), sync=True)
+        progress.verified, progress.phase = 1.0, Phase.DONE
+        return verified
+
+
+def stored_pivot(datadir: Datadir) -> Header | None:
+    """The block whose state the directory holds, or None before the first one is known."""
+    raw = datadir.accounts.get(FACT_PIVOT)
+    return decode_header(raw) if raw is not None else None
+
+
+def stored_verdict(datadir: Datadir) -> Verified | None:
+    """The verdict of the last verification that passed."""
+    value = datadir.accounts.get(FACT_VERIFIED)
+    return Verified(**json.loads(value)) if value is not None else None
+
+
+def _check_same_head(options: SnapOptions, header: Header) -> None:
+    if header.hash != options.head:
+        raise DatadirMismatch(
+            f"{options.datadir} holds the state of block {header.number} (0x{header.hash.hex()}), not of "
+            f"0x{options.head.hex()}",
+            hint=f"continue with --head hash:0x{header.hash.hex()}, or use another --datadir",
+        )
+
+
+def _show(progress: Progress, header: Header) -> None:
+    progress.block_number = header.number
+    progress.block_hash, progress.state_root = f"0x{header.hash.hex()}", f"0x{header.state_root.hex()}"
+
+
+async def _download(
+    options: SnapOptions, datadir: Datadir, header: Header | None, limiter: trio.CapacityLimiter, progress: Progress
+) -> Header:
+    """Everything that needs peers or the writer. Returns once all of it is on the disk."""
+    changes = Changes()
+    known = (header.number, header.timestamp) if header is not None else (1 << 62, int(time.time()))
+    pool = PeerPool(changes.ring, ChainView(options.network, *known))
+    kept = await trio.to_thread.run_sync(read_kept, datadir)
+    async with trio.open_nursery() as services:
+        writer: Writer = await services.start(_run_writer, datadir, options.space_floor)
+        await services.start(run_pool, pool, options.peers, options.key)
+        services.start_soon(run_meter, progress, pool, writer)
+        if header is None:
+            header = await fetch_header(pool, changes, options.head, options.patience)
+            datadir.headers.put(header_key(header.number), header.raw)
+            datadir.accounts.put(FACT_PIVOT, header.raw, sync=True)
+        pool.view = replace(pool.view, head_number=header.number, head_time=header.timestamp)
+        _show(progress, header)
+        progress.phase = Phase.DOWNLOADING
+        stages = await _open_stages(header.state_root, datadir, writer, limiter, progress, kept)
+        download = Download(pool, changes, progress, header.state_root, options.patience)
+        await run_download(download, stages)
+        writer.close()
+        await writer.finished.wait()
+        services.cancel_scope.cancel()
+    return header
+
+
+async def _run_writer(
+    datadir: Datadir, floor: int, *, task_status: trio.TaskStatus[Writer] = trio.TASK_STATUS_IGNORED
+) -> None:
+    await run_writer(datadir, floor=floor, task_status=task_status)
+
+
+async def _open_stages(
+    root: bytes, datadir: Datadir, writer: Writer, limiter: trio.CapacityLimiter, progress: Progress, kept: Kept
+) -> tuple[StorageStage, CodeStage, AccountStage]:
+    """The three stages, with what an earlier run left."""
+    debts = DebtBook(datadir, writer)
+    storage = StorageStage(root, datadir, writer, limiter, progress.storage, debts)
+    codes = CodeStage(datadir, writer, limiter, progress.codes, debts)
+    sweep = Sweep(((marker.origin, marker.end) for marker in kept.markers), kept.depth)
+
+    async def owed(needs: list[PageNeeds]) -> None:
+        for need in needs:
+            page = debts.open(need.path, len(need.contracts), len(need.codes))
+            await storage.owe(page, need.contracts)
+            await codes.owe(page, need.codes)
+
+    def keeping_up() -> bool:
+        return (
+            storage.waiting < MOST_CONTRACTS and codes.waiting < MOST_CODES and writer.waiting < QUEUE_LENGTH // 2
+        )
+
+    accounts = AccountStage(root, sweep, datadir, writer, limiter, progress.accounts, owed, keeping_up)
+    progress.key_space = sweep.share
+    progress.accounts.items = progress.accounts.kept_items = sum(marker.leaves for marker in kept.markers)
+    progress.accounts.bytes = sum(marker.size for marker in kept.markers)
+    progress.codes.items = progress.codes.kept_items = len(kept.codes)
+    codes.remember(kept.codes)
+    for debt in kept.debts:
+        page = debts.open(debt.path, len(debt.contracts), len(debt.codes))
+        await debts.pay_if_nothing_is_owed(page)
+        fresh = [(account, root) for account, root in debt.contracts if not storage.resume_big(page, account, root)]
+        await storage.owe(page, fresh)
+        await codes.owe(page, debt.codes)
+    return storage, codes, accounts

@@ -1,0 +1,56 @@
+"""What the pipeline expects of a stage: say how much work is ready, hand it out, take the answers.
+
+Everything but `process` is synchronous and runs on the event loop; a job is always settled exactly once, by `process`
+returning, or by `give_back`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from ethsync.peers.peer import Request
+from ethsync.peers.track import Outcome, RequestKind
+
+
+class Job(Protocol):
+    """One request to be made."""
+
+    def make(self, request_id: int) -> Request:
+        """The request's message."""
+        ...
+
+
+JobT = TypeVar("JobT", bound=Job)
+
+
+class Stage(Protocol[JobT]):
+    """One stage of the download."""
+
+    @property
+    def kind(self) -> RequestKind:
+        """The kind of request it makes."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do, as far as this stage knows."""
+        ...
+
+    def ready(self) -> int:
+        """How many requests could be made now."""
+        ...
+
+    def take(self, budget: int) -> JobT:
+        """Take work for a request whose reply is to have about `budget` bytes. Only called while `ready()` > 0."""
+        ...
+
+    def give_back(self, job: JobT) -> None:
+        """Nothing came of a job: it must be done again."""
+        ...
+
+    async def process(self, job: JobT, payload: bytes) -> Outcome:
+        """Prove and keep a reply; return SERVED or EMPTY.
+
+        Raises MalformedMessage or Disproved; the job has then been given back.
+        """
+        ...

@@ -1,0 +1,274 @@
+"""The storage stage: small tries by the hundreds in one request, big ones in ranges, equal roots fetched once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import trio
+
+from ethsync.peers.track import Outcome, RequestKind
+from ethsync.state.columns import Leaves
+from ethsync.store.datadir import Datadir
+from ethsync.store.writer import Writer
+from ethsync.sync.big_contracts import BigContract, BigContracts, RangeJob
+from ethsync.sync.debts import Contract, DebtBook, PageDebt, Part, make_bundle
+from ethsync.sync.progress import Stage
+from ethsync.sync.storage_proofs import SmallReply, prove_storage_range, prove_tries
+from ethsync.wire.snap import GetStorageRanges
+
+LIKELY_TRIE = 1000.0
+"""Bytes of a small storage trie on the wire until some have been seen."""
+
+MOST_ACCOUNTS = 1024
+"""Accounts in one request: what geth's own codes and trie node requests allow (eth/protocols/snap/sync.go)."""
+
+POPULAR_BYTES = 8 << 20
+"""Small tries kept because another account may have the same root. A set of all roots would be 2.8 GB on mainnet."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TriesJob:
+    """Ask for the whole storage of these contracts."""
+
+    contracts: list[Contract]
+    root: bytes
+    budget: int
+
+    def make(self, request_id: int) -> GetStorageRanges:
+        """The request: no origin and no limit, for a limit with origin zero brings no proof (geth)."""
+        accounts = tuple(contract.account for contract in self.contracts)
+        return GetStorageRanges(request_id, self.root, accounts, b"", b"", self.budget)
+
+
+class StorageStage:
+    """Downloads the storage of contracts whose accounts are proven under the same state root."""
+
+    kind = RequestKind.STORAGE
+
+    def __init__(
+        self,
+        root: bytes,
+        datadir: Datadir,
+        writer: Writer,
+        limiter: trio.CapacityLimiter,
+        counters: Stage,
+        debts: DebtBook,
+    ) -> None:
+        self._root = root
+        self._limiter = limiter
+        self._counters = counters
+        self._debts = debts
+        self._queue: deque[Contract] = deque()
+        self._waiting: dict[bytes, list[Contract]] = {}
+        self._popular: dict[bytes, Leaves] = {}
+        self._popular_bytes = 0
+        self._average = LIKELY_TRIE
+        self._unstored = 0
+        self._turn = False
+        self.contracts_stored = 0
+        self.big = BigContracts(root, datadir, writer, counters)
+
+    @property
+    def waiting(self) -> int:
+        """Contracts whose storage is owed."""
+        return self._unstored
+
+    @property
+    def done(self) -> bool:
+        """Whether the storage of every contract that is owed is with the writer."""
+        return not self._unstored
+
+    async def owe(self, page: PageDebt, contracts: Iterable[tuple[bytes, bytes]]) -> None:
+        """A page owes the storage of these accounts (hash, storage root)."""
+        ready: list[Contract] = []
+        for account, root in contracts:
+            contract = Contract(page, account, root)
+            self._unstored += 1
+            if root in self._popular:
+                ready.append(contract)
+            elif root in self._waiting:
+                self._waiting[root].append(contract)
+            else:
+                self._waiting[root] = [contract]
+                self._queue.append(contract)
+        for contract in ready:
+            leaves = self._popular[contract.root]
+            await self._keep_small([contract], np.array([0, len(leaves)], np.int64), leaves)
+        self._counters.owed = self._unstored
+
+    def resume_big(self, page: PageDebt, account: bytes, root: bytes) -> bool:
+        """Take up a big contract that an earlier run began; False if none of it is stored."""
+        contract = Contract(page, account, root)
+        big = self.big.resume(contract)
+        if big is None:
+            return False
+        self._unstored += 1
+        self._waiting.setdefault(root, []).append(contract)
+        page.unbundled -= 1
+        return True
+
+    def ready(self) -> int:
+        """Requests that the queue and the open ranges of big contracts are good for."""
+        small = -(-len(self._queue) // self._batch(1 << 20))
+        return small + self.big.ready()
+
+    def _batch(self, budget: int) -> int:
+        return max(1, min(int(budget / self._average), MOST_ACCOUNTS))
+
+    def take(self, budget: int) -> TriesJob | RangeJob:
+        """Take a range of a big contract or a batch of small ones, in turn while there are both."""
+        self._counters.in_flight += 1
+        self._turn = not self._turn
+        if self.big.ready() and (self._turn or not self._queue):
+            return self.big.take(budget)
+        count = min(self._batch(budget), len(self._queue))
+        return TriesJob([self._queue.popleft() for _ in range(count)], self._root, budget)
+
+    def give_back(self, job: TriesJob | RangeJob) -> None:
+        """The contracts or the range must be asked for again."""
+        self._counters.in_flight -= 1
+        if isinstance(job, RangeJob):
+            self.big.give_back(job)
+        else:
+            self._queue.extendleft(reversed(job.contracts))
+
+    async def process(self, job: TriesJob | RangeJob, payload: bytes) -> Outcome:
+        """Prove, write, and pay the debts of the pages concerned."""
+        try:
+            if isinstance(job, RangeJob):
+                return await self._process_range(job, payload)
+            return await self._process_tries(job, payload)
+        finally:
+            self._counters.owed = self._unstored
+
+    async def _process_range(self, job: RangeJob, payload: bytes) -> Outcome:
+        big = job.big
+        try:
+            proven = await trio.to_thread.run_sync(
+                prove_storage_range, payload, big.contract.root, job.gap, big.depth, limiter=self._limiter
+            )
+        except BaseException:
+            self.give_back(job)
+            raise
+        if proven is None:
+            self.give_back(job)
+            return Outcome.EMPTY
+        self._counters.in_flight -= 1
+        await self.big.keep(job, proven[0], proven[1], len(payload))
+        await self._declare_if_big(big)
+        if big.done:
+            await self._finish_big(big)
+        return Outcome.SERVED
+
+    async def _process_tries(self, job: TriesJob, payload: bytes) -> Outcome:
+        roots = [contract.root for contract in job.contracts]
+        try:
+            reply = await trio.to_thread.run_sync(prove_tries, payload, roots, limiter=self._limiter)
+        except BaseException:
+            self.give_back(job)
+            raise
+        self._counters.in_flight -= 1
+        self._queue.extendleft(reversed(job.contracts[reply.rest :]))
+        self._queue.extend(job.contracts[position] for position in reply.skipped)
+        if reply.empty:
+            return Outcome.EMPTY
+        self._average += 0.2 * (len(payload) / (len(reply.matched) + 1) - self._average)
+        await self._keep_tries(job, reply)
+        return Outcome.SERVED
+
+    async def _keep_tries(self, job: TriesJob, reply: SmallReply) -> None:
+        """Sort a reply into parts of bundles, by page, and pages of their own."""
+        run: list[tuple[Contract, int]] = []
+        for k, position in enumerate(reply.matched):
+            contract = job.contracts[position]
+            if position in reply.paged:
+                big = self.big.begin(contract, reply.paged[position])
+                await self.big.write(big, reply.paged[position])
+                await self._finish_big(big)
+                continue
+            if run and (run[0][0].page is not contract.page or run[-1][1] != k - 1):
+                await self._keep_run(run, reply)
+                run = []
+            run.append((contract, k))
+        if run:
+            await self._keep_run(run, reply)
+        if reply.begun is not None:
+            position, chunk = reply.begun
+            big = self.big.begin(job.contracts[position], chunk.assembled, chunk.depth, chunk.estimate)
+            await self.big.write(big, chunk.assembled)
+            await self._declare_if_big(big)
+
+    async def _keep_run(self, run: list[tuple[Contract, int]], reply: SmallReply) -> None:
+        """Keep consecutive tries of one page, and give copies to accounts with the same root."""
+        first, last = run[0][1], run[-1][1] + 1
+        base = int(reply.starts[first])
+        starts = reply.starts[first : last + 1] - base
+        leaves = reply.leaves[base : int(reply.starts[last])].compact()
+        self._counters.items += len(leaves)
+        self._counters.bytes += leaves.nbytes
+        twins: list[tuple[Contract, Leaves]] = []
+        for k, (contract, _) in enumerate(run):
+            trie = leaves[int(starts[k]) : int(starts[k + 1])]
+            others = self._waiting.pop(contract.root)
+            twins.extend((other, trie) for other in others if other is not contract)
+            if len(others) > 1:
+                self._remember(contract.root, trie.compact())
+        await self._keep_small([contract for contract, _ in run], starts, leaves)
+        for other, trie in twins:
+            self._counters.items += len(trie)
+            self._counters.bytes += trie.nbytes
+            await self._keep_small([other], np.array([0, len(trie)], np.int64), trie)
+
+    def _remember(self, root: bytes, leaves: Leaves) -> None:
+        self._popular[root] = leaves
+        self._popular_bytes += leaves.nbytes
+        while self._popular_bytes > POPULAR_BYTES:
+            self._popular_bytes -= self._popular.pop(next(iter(self._popular))).nbytes
+
+    async def _keep_small(self, contracts: list[Contract], starts: np.ndarray[tuple[int], np.dtype[np.int64]], leaves: Leaves) -> None:
+        """Add tries to the bundle of their page; the bundle is written when it is complete."""
+        page = contracts[0].page
+        page.parts.append(Part(contracts, starts, leaves))
+        page.unbundled -= len(contracts)
+        await self._maybe_bundle(page)
+
+    async def _maybe_bundle(self, page: PageDebt) -> None:
+        if page.unbundled or not page.parts:
+            return
+        parts, page.parts = page.parts, []
+        count = sum(len(part.contracts) for part in parts)
+        value = await trio.to_thread.run_sync(make_bundle, parts, page.path.depth, limiter=self._limiter)
+        await self._debts.write_bundle(page, value)
+        await self._paid(page, count)
+
+    async def _paid(self, page: PageDebt, contracts: int) -> None:
+        self._unstored -= contracts
+        self.contracts_stored += contracts
+        await self._debts.storage_stored(page, contracts)
+
+    async def _declare_if_big(self, big: BigContract) -> None:
+        """Once a contract is certain not to belong into the bundle of its page, the bundle need not wait for it."""
+        if big.certainly_big and not big.declared:
+            big.declared = True
+            big.contract.page.unbundled -= 1
+            await self._maybe_bundle(big.contract.page)
+
+    async def _finish_big(self, big: BigContract) -> None:
+        """All ranges of a contract are with the writer: close its record, and do the same for accounts with its root."""
+        contract = big.contract
+        small = await self.big.finish(big)
+        others = [other for other in self._waiting.pop(contract.root, []) if other is not contract]
+        if small is not None:
+            for each in (contract, *others):
+                await self._keep_small([each], np.array([0, len(small)], np.int64), small)
+            return
+        await self._declare_if_big(big)
+        await self._paid(contract.page, 1)
+        for other in others:
+            await self.big.copy(big, other)
+            other.page.unbundled -= 1
+            await self._maybe_bundle(other.page)
+            await self._paid(other.page, 1)

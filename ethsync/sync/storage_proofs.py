@@ -1,0 +1,147 @@
+"""Proving StorageRanges: whole small tries by the hundreds, and ranges of big ones. Runs in worker threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ethsync.errors import Disproved, MalformedMessage
+from ethsync.kernels import keccak
+from ethsync.kernels.trie import NO_DEPTH
+from ethsync.state.columns import Ints, Leaves, entries_of
+from ethsync.state.pages import KEY_SPACE, SMALL_TRIE
+from ethsync.state.proofs import ZERO_KEY, Proven, verify_range
+from ethsync.state.replies import StorageRanges, scan_storage_ranges
+from ethsync.state.tries import TrieError, build
+from ethsync.sync.assemble import Assembled, assemble, assemble_whole, estimated_depth, estimated_leaves
+from ethsync.sync.sweep import Gap
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FirstChunk:
+    """The beginning of a trie that did not fit into a reply, with its size as estimated from its density."""
+
+    assembled: Assembled
+    depth: int
+    estimate: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SmallReply:
+    """What a reply for many whole tries holds, by position in the request.
+
+    matched (m,): positions of the tries that are complete, ascending; trie k has rows starts[k] to starts[k + 1] of
+    leaves. paged: position → pages of a complete trie too large for a bundle. begun: position and first chunk of the
+    trie that was cut off. skipped: positions that the peer passed over; rest: the first position it did not reach.
+    """
+
+    matched: list[int]
+    starts: Ints
+    leaves: Leaves
+    paged: dict[int, Assembled]
+    begun: tuple[int, FirstChunk] | None
+    skipped: list[int]
+    rest: int
+
+    @property
+    def empty(self) -> bool:
+        """Whether the peer had none of it."""
+        return not self.matched and self.begun is None
+
+
+def prove_tries(payload: bytes, roots: list[bytes]) -> SmallReply:
+    """Prove a reply to a request for the whole storage of accounts with these roots, in this order.
+
+    Peers leave out accounts that they do not know, so sets are matched to accounts by the root they give. Raises
+    MalformedMessage, Disproved.
+    """
+    reply = scan_storage_ranges(payload, len(roots))
+    complete = len(reply) - (1 if len(reply.proof) and len(reply) else 0)
+    starts = reply.starts[: complete + 1]
+    if (np.diff(starts) <= 0).any():
+        raise MalformedMessage("a storage trie was sent without a single slot")
+    leaves = reply.leaves[: int(starts[-1])] if complete else reply.leaves[:0]
+    found = _roots(leaves, starts[:-1])
+    matched, skipped, at = _match(found, roots)
+    begun = None
+    if complete < len(reply):
+        begun, at = _cut_off(reply, roots, at, skipped)
+        if begun is not None and begun[1].assembled.rest is None and begun[1].assembled.covered == KEY_SPACE:
+            # A whole trie with a proof that it did not need.
+            matched.append(begun[0])
+            starts, leaves, begun = reply.starts, reply.leaves, None
+    if len(reply) == 0 and len(reply.proof):
+        raise Disproved("a proof without slots was sent for tries that are not empty")
+    sizes = np.diff(starts).tolist()
+    paged = {
+        position: assemble_whole(leaves[int(starts[k]) : int(starts[k + 1])])
+        for k, position in enumerate(matched)
+        if sizes[k] > SMALL_TRIE
+    }
+    return SmallReply(matched, starts, leaves, paged, begun, skipped, at)
+
+
+def _roots(leaves: Leaves, starts: Ints) -> list[bytes]:
+    if not len(starts):
+        return []
+    try:
+        roots = build(entries_of(leaves), starts)[0].tobytes()
+    except TrieError as error:
+        raise MalformedMessage(f"storage that cannot be a trie: {error}") from error
+    return [roots[32 * k : 32 * k + 32] for k in range(len(starts))]
+
+
+def _match(found: list[bytes], roots: list[bytes]) -> tuple[list[int], list[int], int]:
+    """Match the roots found, in order, to those wanted: positions matched, positions skipped, where it ended."""
+    matched, skipped, at = [], [], 0
+    for root in found:
+        begin = at
+        while at < len(roots) and roots[at] != root:
+            at += 1
+        if at == len(roots):
+            raise Disproved(f"a storage trie with root {root.hex()} was sent, which is not that of any account asked for")
+        skipped.extend(range(begin, at))
+        matched.append(at)
+        at += 1
+    return matched, skipped, at
+
+
+def _cut_off(
+    reply: StorageRanges, roots: list[bytes], at: int, skipped: list[int]
+) -> tuple[tuple[int, FirstChunk], int]:
+    """Prove the last set, which came with a proof: the beginning of one of the tries from `at` on."""
+    nodes = np.empty((len(reply.proof), 32), np.uint8)
+    keccak.hash_many(reply.proof.buf, reply.proof.offsets, reply.proof.lengths, nodes)
+    shown = {node.tobytes() for node in nodes}
+    position = next((k for k in range(at, len(roots)) if roots[k] in shown), None)
+    if position is None:
+        raise Disproved("a storage range came with a proof for another trie")
+    skipped.extend(range(at, position))
+    leaves = reply.leaves[int(reply.starts[-2]) :]
+    if not len(leaves):
+        raise Disproved("a proof without slots was sent for a trie that is not empty")
+    gap = Gap(0, KEY_SPACE, 0)
+    proven = verify_range(roots[position], ZERO_KEY, leaves, reply.proof)
+    depth = estimated_depth(gap, leaves, proven.more)
+    if proven.more:
+        proven = verify_range(roots[position], ZERO_KEY, leaves, reply.proof, page_depth=depth)
+        chunk = FirstChunk(assemble(gap, proven, depth), depth, estimated_leaves(gap, leaves, True))
+    else:
+        chunk = FirstChunk(Assembled(leaves, [], KEY_SPACE, None), depth, float(len(leaves)))
+    return (position, chunk), position + 1
+
+
+def prove_storage_range(payload: bytes, root: bytes, gap: Gap, depth: int) -> tuple[Assembled, int] | None:
+    """Prove a reply to a request for one range of one trie; None if the peer had nothing.
+
+    Returns what it adds and how many keys it covers. Raises MalformedMessage, Disproved.
+    """
+    reply = scan_storage_ranges(payload, 1)
+    if not len(reply) and not len(reply.proof):
+        return None
+    origin = gap.resume.to_bytes(32, "big")
+    proven: Proven = verify_range(root, origin, reply.leaves, reply.proof, page_depth=depth if depth < 64 else NO_DEPTH)
+    assembled = assemble(gap, proven, depth)
+    resume = assembled.rest.resume if assembled.rest is not None else assembled.covered
+    return assembled, resume - gap.resume

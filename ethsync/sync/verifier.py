@@ -1,0 +1,97 @@
+"""Running the final verification over all cores, with progress and one verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from ethsync.errors import VerificationFailed
+from ethsync.store.datadir import Datadir
+from ethsync.store.schema import DEBT, FACT_DEPTH
+from ethsync.sync.verify import CheckedSpan, Findings, Span, check_codes, check_span, spans, upper_root
+
+SPANS = 16
+"""Parts of the key space checked one after another by as many threads as there are cores; one if a page covers all."""
+
+
+@dataclass(slots=True)
+class _Shares:
+    """How far each part is; a part is one thread's."""
+
+    parts: list[float]
+    report: Callable[[float], None]
+
+    def advance(self, part: int) -> Callable[[float], None]:
+        """A function by which a thread tells how far its part is."""
+
+        def tell(share: float) -> None:
+            self.parts[part] = share
+            self.report(sum(self.parts) / len(self.parts))
+
+        return tell
+
+
+async def verify(
+    datadir: Datadir, state_root: bytes, limiter: trio.CapacityLimiter, report: Callable[[float], None]
+) -> Findings:
+    """Check everything that is stored against a state root. `report` is called with the share done, from threads.
+
+    Returns the totals; its `problems` are empty if the state is complete and right. Raises DatadirDamaged.
+    """
+    depth = datadir.accounts.get(FACT_DEPTH)
+    parts = spans(SPANS if depth is not None and depth > b"\0" else 1)
+    shares = _Shares([0.0] * (len(parts) + 1), report)
+    checked: dict[int, CheckedSpan] = {}
+    codes: list[tuple[Findings, set[bytes]]] = []
+
+    async def check_part(number: int, span: Span) -> None:
+        checked[number] = await trio.to_thread.run_sync(
+            check_span, datadir, span, shares.advance(number), limiter=limiter
+        )
+
+    async def check_all_codes() -> None:
+        codes.append(await trio.to_thread.run_sync(check_codes, datadir, shares.advance(len(parts)), limiter=limiter))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(check_all_codes)
+        for number, span in enumerate(parts):
+            nursery.start_soon(check_part, number, span)
+    return await trio.to_thread.run_sync(_conclude, datadir, state_root, checked, codes[0], limiter=limiter)
+
+
+def _conclude(
+    datadir: Datadir, state_root: bytes, checked: dict[int, CheckedSpan], codes: tuple[Findings, set[bytes]]
+) -> Findings:
+    total, held = codes
+    named: set[bytes] = set()
+    for number in sorted(checked):
+        total.add(checked[number].findings)
+        named |= checked[number].code_hashes
+    for digest in sorted(named - held):
+        total.blame(f"the code with hash {digest.hex()} is missing")
+    root = upper_root([part for number in sorted(checked) for part in checked[number].tops])
+    if root != state_root:
+        got = "no trie at all" if root is None else f"0x{root.hex()}"
+        total.blame(f"the account pages give {got} instead of state root 0x{state_root.hex()}")
+    owed = sum(1 for _ in datadir.accounts.scan(DEBT, keys_only=True))
+    if owed:
+        total.blame(f"{owed} account pages still owe storage or codes")
+    return total
+
+
+async def verify_or_raise(
+    datadir: Datadir, state_root: bytes, limiter: trio.CapacityLimiter, report: Callable[[float], None]
+) -> Findings:
+    """As `verify`; raises VerificationFailed with the first problems, DatadirDamaged for bytes that cannot be read."""
+    findings = await verify(datadir, state_root, limiter, report)
+    if findings.problems:
+        more = f" (and {len(findings.problems) - 1} more)" if len(findings.problems) > 1 else ""
+        raise VerificationFailed(
+            f"the stored state is not right: {findings.problems[0]}{more}",
+            hint="run `ethsync verify` for the whole list; nothing was deleted",
+        )
+    return findings
+
+

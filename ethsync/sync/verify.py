@@ -1,0 +1,368 @@
+"""Final verification: recompute every root and every code hash from the bytes on disk, with nothing taken on trust.
+
+Account pages → their tops (compared with the stored records) → the state root. Every account with storage must have
+its trie, in a bundle or in pages of its own, with exactly the root that the account names, and no other tries may
+exist. Every code must have its hash, and every code that an account names must be there. Plain functions over an open
+data directory; `ethsync.sync.verifier` runs them in threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+
+from ethsync.errors import DatadirDamaged
+from ethsync.hashing import EMPTY_TRIE_ROOT
+from ethsync.kernels import keccak
+from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
+from ethsync.state.columns import Bytes, Entries, Ints, Leaves, entries_of
+from ethsync.state.pages import (
+    KEY_SPACE,
+    PagePath,
+    Top,
+    decode_bundle,
+    decode_pages,
+    decode_top,
+    entries_of_tops,
+    stored_path,
+    tops_of,
+)
+from ethsync.state.account import decode_slim
+from ethsync.state.tries import TrieError, build, page_tops
+from ethsync.store.datadir import Datadir
+from ethsync.store.leveldb import Database
+from ethsync.store.schema import (
+    ACCOUNT_PAGE,
+    BUNDLE,
+    CODE,
+    RECORD,
+    STORAGE_PAGE,
+    TOP,
+    TrieRecord,
+    decode_record,
+)
+from ethsync.sync.debts import needs_of
+
+CHUNK_BYTES = 1 << 20
+"""Pages, bundles or codes checked in one call."""
+
+MOST_PROBLEMS = 100
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a part of the verification found. `problems` are sentences; none means that the part holds."""
+
+    accounts: int = 0
+    slots: int = 0
+    contracts: int = 0
+    codes: int = 0
+    bytes: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def blame(self, problem: str) -> None:
+        """Note a problem; after a hundred, further ones add nothing."""
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(problem)
+
+    def add(self, other: Findings) -> None:
+        """Take over what another part found."""
+        self.accounts += other.accounts
+        self.slots += other.slots
+        self.contracts += other.contracts
+        self.codes += other.codes
+        self.bytes += other.bytes
+        for problem in other.problems:
+            self.blame(problem)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Span:
+    """Account pages, bundles and big contracts with keys in [first, end)."""
+
+    first: int
+    end: int
+
+    @property
+    def start(self) -> bytes:
+        """The lowest key as bytes."""
+        return self.first.to_bytes(32, "big")
+
+
+def spans(count: int) -> list[Span]:
+    """Cut the key space into `count` equal spans; count is a power of 16."""
+    width = KEY_SPACE // count
+    return [Span(k * width, (k + 1) * width) for k in range(count)]
+
+
+def _within(database: Database, family: bytes, span: Span) -> Iterator[tuple[PagePath, bytes]]:
+    """Records of a family whose path begins in a span."""
+    for key, value in database.scan(family, start=span.start[:1] if span.first else b""):
+        path = stored_path(key)
+        if path.first < span.first:
+            continue
+        if path.first >= span.end:
+            return
+        yield path, value
+
+
+def _chunks(items: Iterator[_T], size: Callable[[_T], int]) -> Iterator[list[_T]]:
+    chunk: list[_T] = []
+    total = 0
+    for item in items:
+        chunk.append(item)
+        total += size(item)
+        if total >= CHUNK_BYTES:
+            yield chunk
+            chunk, total = [], 0
+    if chunk:
+        yield chunk
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckedSpan:
+    """The outcome for one span: entries of the upper trie, and the codes that its accounts name."""
+
+    findings: Findings
+    tops: list[Entries]
+    code_hashes: set[bytes]
+
+
+def check_span(datadir: Datadir, span: Span, advance: Callable[[float], None]) -> CheckedSpan:
+    """Check the account pages of a span and all storage that belongs to them."""
+    findings = Findings()
+    tops: list[Entries] = []
+    codes: set[bytes] = set()
+    stored = _within(datadir.accounts, TOP, span)
+    bundles = _BundleReader(_within(datadir.bundles, BUNDLE, span))
+    records = _records(datadir, span)
+    covered = span.first
+    for chunk in _chunks(_within(datadir.accounts, ACCOUNT_PAGE, span), lambda item: len(item[1])):
+        covered = _check_paths(chunk, covered, findings)
+        leaves, computed = _check_pages(chunk, stored, SLIM_ACCOUNT, "account page", findings)
+        if computed:
+            tops.append(entries_of_tops(computed))
+        findings.accounts += len(leaves)
+        findings.bytes += sum(len(value) for _, value in chunk)
+        needs = needs_of(leaves)
+        codes.update(needs.code_hashes[k].tobytes() for k in range(len(needs.code_hashes)))
+        wanted = dict(_pairs(leaves.keys[needs.storage_rows], needs.storage_roots))
+        end = chunk[-1][0].end
+        _check_storage(datadir, wanted, bundles.until(end), _until(records, end), findings)
+        advance((min(end, span.end) - span.first) / (span.end - span.first))
+    for path, _ in stored:
+        findings.blame(f"the top record {path} has no page")
+    _check_storage(datadir, {}, bundles.until(span.end), _until(records, span.end), findings)
+    return CheckedSpan(findings, tops, codes)
+
+
+def _pairs(keys: Bytes, values: Bytes) -> Iterator[tuple[bytes, bytes]]:
+    a, b = keys.tobytes(), values.tobytes()
+    return ((a[k : k + 32], b[k : k + 32]) for k in range(0, len(a), 32))
+
+
+def _check_paths(chunk: list[tuple[PagePath, bytes]], covered: int, findings: Findings) -> int:
+    """Pages must not overlap. Returns the end of the last one."""
+    for path, _ in chunk:
+        if path.first < covered:
+            findings.blame(f"page {path} overlaps the page before it")
+        covered = max(covered, path.end)
+    return covered
+
+
+def _check_pages(
+    chunk: list[tuple[PagePath, bytes]], stored: Iterator[tuple[PagePath, bytes]], kind: int, what: str, findings: Findings
+) -> tuple[Leaves, list[Top]]:
+    """Decode pages, recompute their tops and compare them with the stored records."""
+    leaves, firsts = decode_pages([path for path, _ in chunk], [value for _, value in chunk], kind)
+    records = list(islice(stored, len(chunk)))
+    try:
+        tops = page_tops(leaves, firsts[:-1])
+    except TrieError as error:
+        findings.blame(f"{what}s {chunk[0][0]} to {chunk[-1][0]}: {error}")
+        return leaves, []
+    singles = {row: _full(leaves, row) for row, size in zip(firsts.tolist(), tops.sizes.tolist()) if not size}
+    computed = tops_of(tops, leaves, singles)
+    _check_prefixes(chunk, leaves, firsts, what, findings)
+    for (path, _), top, (top_path, record) in zip(chunk, computed, records):
+        if path != top_path:
+            findings.blame(f"{what} {path} has no top record")
+        elif record != top.encode():
+            findings.blame(f"{what} {path} does not give the reference that was proven: {decode_top(record)}")
+    if len(records) < len(chunk):
+        findings.blame(f"{len(chunk) - len(records)} {what}s have no top record")
+    return leaves, computed
+
+
+def _check_prefixes(
+    chunk: list[tuple[PagePath, bytes]], leaves: Leaves, firsts: Ints, what: str, findings: Findings
+) -> None:
+    """First and last key of each page must lie under its path (keys in between do, because they are sorted)."""
+    rows = firsts.tolist()
+    for (path, _), first, last in zip(chunk, rows, rows[1:]):
+        low, high = int.from_bytes(leaves.key(first), "big"), int.from_bytes(leaves.key(last - 1), "big")
+        if low < path.first or high >= path.end:
+            findings.blame(f"{what} {path} has keys of other pages")
+
+
+def _full(leaves: Leaves, row: int) -> bytes:
+    value = leaves.value(row)
+    return decode_slim(value).full() if leaves.kind == SLIM_ACCOUNT else value
+
+
+class _BundleReader:
+    """Hands out bundles up to a key."""
+
+    def __init__(self, records: Iterator[tuple[PagePath, bytes]]) -> None:
+        self._records = records
+        self._ahead: tuple[PagePath, bytes] | None = None
+
+    def until(self, end: int) -> list[tuple[PagePath, bytes]]:
+        """All bundles before `end` that were not handed out yet."""
+        found = []
+        while True:
+            record = self._ahead or next(self._records, None)
+            self._ahead = None
+            if record is None:
+                return found
+            if record[0].first >= end:
+                self._ahead = record
+                return found
+            found.append(record)
+
+
+def _records(datadir: Datadir, span: Span) -> list[tuple[bytes, TrieRecord]]:
+    """Records of the big contracts of a span, in descending order (to be popped)."""
+    found = []
+    for account, value in datadir.storage.scan(RECORD, start=span.start):
+        if int.from_bytes(account, "big") >= span.end:
+            break
+        found.append((account, decode_record(value)))
+    return found[::-1]
+
+
+def _until(records: list[tuple[bytes, TrieRecord]], end: int) -> list[tuple[bytes, TrieRecord]]:
+    found = []
+    while records and int.from_bytes(records[-1][0], "big") < end:
+        found.append(records.pop())
+    return found
+
+
+def _check_storage(
+    datadir: Datadir,
+    wanted: dict[bytes, bytes],
+    bundles: list[tuple[PagePath, bytes]],
+    records: list[tuple[bytes, TrieRecord]],
+    findings: Findings,
+) -> None:
+    """Exactly the tries that the accounts name must be there, with exactly these roots. Empties `wanted`."""
+    for account, root in _bundled(bundles, findings):
+        if wanted.pop(account, None) != root:
+            findings.blame(f"the bundle has a trie for account {account.hex()} that this account does not name")
+    for account, record in records:
+        named = wanted.pop(account, None)
+        if named is None or named != record.root or not record.complete:
+            findings.blame(f"the storage of account {account.hex()} is not complete or not that which it names")
+            continue
+        _check_big(datadir, account, record, findings)
+    for account in wanted:
+        findings.blame(f"the storage of account {account.hex()} is missing")
+
+
+def _bundled(bundles: list[tuple[PagePath, bytes]], findings: Findings) -> Iterator[tuple[bytes, bytes]]:
+    """Recompute the roots of all tries of these bundles; yield account and root of each that holds."""
+    decoded = [decode_bundle(path, value) for path, value in bundles]
+    if not decoded:
+        return
+    findings.bytes += sum(len(value) for _, value in bundles)
+    starts, shift, size = [], 0, 0
+    offsets = []
+    for bundle in decoded:
+        starts.append(bundle.starts[:-1] + shift)
+        offsets.append(bundle.leaves.offsets + size)
+        shift += len(bundle.leaves)
+        size += len(bundle.leaves.buf)
+    leaves = Leaves(
+        np.concatenate([bundle.leaves.keys for bundle in decoded]),
+        np.concatenate([bundle.leaves.buf for bundle in decoded]),
+        np.concatenate(offsets),
+        np.concatenate([bundle.leaves.lengths for bundle in decoded]),
+        LEAF,
+    )
+    findings.slots += len(leaves)
+    accounts = np.concatenate([bundle.accounts for bundle in decoded])
+    named = np.concatenate([bundle.roots for bundle in decoded])
+    findings.contracts += len(accounts)
+    try:
+        roots, _ = build(entries_of(leaves), np.concatenate(starts))
+    except TrieError as error:
+        findings.blame(f"bundles {bundles[0][0]} to {bundles[-1][0]}: {error}")
+        return
+    wrong = np.flatnonzero(np.any(roots != named, axis=1))
+    for k in wrong.tolist():
+        findings.blame(f"the storage of account {accounts[k].tobytes().hex()} does not give its root")
+    yield from _pairs(accounts, named)
+
+
+def _check_big(datadir: Datadir, account: bytes, record: TrieRecord, findings: Findings) -> None:
+    """Recompute the root of a big contract's storage from its pages."""
+    pages = ((stored_path(key), value) for key, value in datadir.storage.scan(STORAGE_PAGE + account))
+    stored = ((stored_path(key), value) for key, value in datadir.storage.scan(TOP + account))
+    what = f"storage page of {account.hex()}"
+    tops: list[Entries] = []
+    covered = 0
+    for chunk in _chunks(pages, lambda item: len(item[1])):
+        covered = _check_paths(chunk, covered, findings)
+        leaves, computed = _check_pages(chunk, stored, LEAF, what, findings)
+        if computed:
+            tops.append(entries_of_tops(computed))
+        findings.slots += len(leaves)
+        findings.bytes += sum(len(value) for _, value in chunk)
+    findings.contracts += 1
+    if upper_root(tops) != record.root:
+        findings.blame(f"the storage of account {account.hex()} does not give its root")
+
+
+def upper_root(parts: list[Entries]) -> bytes | None:
+    """Root of the trie over page tops, given in key order; None if they make no trie."""
+    if not parts:
+        return EMPTY_TRIE_ROOT
+    sizes = np.cumsum([0, *(len(part.buf) for part in parts[:-1])])
+    joined = Entries(
+        np.concatenate([part.keys for part in parts]),
+        np.concatenate([part.paths for part in parts]),
+        np.concatenate([part.kinds for part in parts]),
+        np.concatenate([part.buf for part in parts]),
+        np.concatenate([part.offsets + shift for part, shift in zip(parts, sizes.tolist(), strict=True)]),
+        np.concatenate([part.lengths for part in parts]),
+    )
+    try:
+        return build(joined)[0].tobytes()
+    except TrieError:
+        return None
+
+
+def check_codes(datadir: Datadir, advance: Callable[[float], None]) -> tuple[Findings, set[bytes]]:
+    """Hash every stored code; return which are there."""
+    findings = Findings()
+    held: set[bytes] = set()
+    for chunk in _chunks(datadir.codes.scan(CODE), lambda item: len(item[1])):
+        sizes = np.fromiter((len(code) for _, code in chunk), np.int64, len(chunk))
+        buf = np.frombuffer(b"".join(code for _, code in chunk), np.uint8)
+        digests = np.empty((len(chunk), 32), np.uint8)
+        if keccak.hash_many(buf, np.cumsum(sizes) - sizes, sizes, digests) < 0:
+            raise DatadirDamaged(f"codes from {chunk[0][0].hex()} on cannot be read")
+        for k, (key, code) in enumerate(chunk):
+            if digests[k].tobytes() != key:
+                findings.blame(f"the code with hash {key.hex()} has another hash")
+            findings.bytes += len(code)
+            held.add(key)
+        findings.codes += len(chunk)
+        advance(chunk[-1][0][0] / 256 if chunk[-1][0] else 0.0)
+    return findings, held
