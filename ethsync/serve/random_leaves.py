@@ -54,7 +54,8 @@ class Kind(IntEnum):
 def words(seed: int, kind: Kind, numbers: Ints, count: int) -> Words:
     """`count` random 64-bit words for each number: (n, count)."""
     start = int.from_bytes(blake2b(f"{seed} {kind:d}".encode(), digest_size=8).digest(), "big")
-    mixed = numbers.astype(np.uint64)[:, None] * np.uint64(count) + np.arange(count, dtype=np.uint64)
+    first = numbers.astype(np.uint64) * np.uint64(count)
+    mixed: Words = np.add.outer(first, np.arange(count, dtype=np.uint64))
     mixed *= _GAMMA
     mixed += np.uint64(start)
     mixed ^= mixed >> np.uint64(30)
@@ -133,9 +134,8 @@ def slots(row_words: Words) -> Leaves:
     return _leaves(row_words, columns, there, LEAF)
 
 
-def codes(seed: int, first: int, last: int, code_bytes: int) -> tuple[Bytes, Ints, Bytes]:
-    """Bytecodes [first, last): rows of bytes (k, w), their lengths, their hashes (k, 32). The mean length is code_bytes."""
-    numbers = np.arange(first, last)
+def codes(seed: int, numbers: Ints, code_bytes: int) -> tuple[Bytes, Ints, Bytes]:
+    """Bytecodes by number: rows of bytes (k, w), their lengths (code_bytes on average), their hashes (k, 32)."""
     chosen = words(seed, Kind.CODE_LENGTH, numbers, 1)[:, 0] % np.uint64(code_bytes + 1)
     lengths = np.maximum(code_bytes // 2 + chosen.astype(np.int64), 9)
     width = (int(lengths.max()) + 7) // 8

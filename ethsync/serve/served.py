@@ -102,7 +102,8 @@ def slot_sizes(leaves: Leaves) -> Ints:
     """Bytes of each slot as `write_pairs` writes it: (n,) int64."""
     bare = (leaves.lengths == 1) & (leaves.buf[leaves.offsets] < 0x80)
     payload = 33 + leaves.lengths + ~bare
-    return payload + np.where(payload < 56, 1, 2)
+    sizes: Ints = payload + np.where(payload < 56, 1, 2)
+    return sizes
 
 
 def _encode_bundle(bundle: Bundle) -> dict[bytes, EncodedSet]:
@@ -115,7 +116,7 @@ def _encode_bundle(bundle: Bundle) -> dict[bytes, EncodedSet]:
     found = {}
     for row in range(len(bundle)):
         first, last = ends[row], ends[row + 1]
-        found[accounts[row * KEY_BYTES : (row + 1) * KEY_BYTES]] = EncodedSet(
-            rlp.list_prefix(last - first) + pairs[first:last], firsts[row + 1] - firsts[row], sizes[row + 1] - sizes[row]
-        )
+        payload = rlp.list_prefix(last - first) + pairs[first:last]
+        account = accounts[row * KEY_BYTES : (row + 1) * KEY_BYTES]
+        found[account] = EncodedSet(payload, firsts[row + 1] - firsts[row], sizes[row + 1] - sizes[row])
     return found

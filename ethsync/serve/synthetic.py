@@ -1,25 +1,26 @@
 """A synthetic state, deterministic in its seed, written into a data directory as a finished sync would have left it.
 
 Keys are random, as hashes are. A few accounts are contracts; one contract holds a third of all slots, a few hold
-thousands, most a handful; one in twenty has the same storage as others, and codes are shared too. The state is made in
-slices of the key space, so that memory does not grow with it.
+thousands, most a handful; some have the same storage as others, or the same code. The state is made in slices of the
+key space, so that memory does not grow with it.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ethsync.errors import ConfigError, DatadirMismatch
+from ethsync.errors import DatadirMismatch
 from ethsync.serve import random_leaves
-from ethsync.serve.demo import demo_network, synthetic_header, write_genesis
+from ethsync.serve.demo import demo_network, head_header, write_genesis
 from ethsync.serve.page_writer import Batch, PageWriter
-from ethsync.serve.random_leaves import ACCOUNT_WORDS, KEY_WORDS, SLOT_WORDS, Kind, under, words
-from ethsync.state.columns import KEY_BYTES, Leaves
-from ethsync.state.pages import SMALL_TRIE, Bundle, depth_for, encode_bundle
+from ethsync.serve.plan import code_numbers, coded_accounts, plan_storage
+from ethsync.serve.random_leaves import ACCOUNT_WORDS, SLOT_WORDS, Kind, under, words
+from ethsync.state.columns import KEY_BYTES
+from ethsync.state.pages import SMALL_TRIE, Bundle, PagePath, depth_for, encode_bundle
 from ethsync.state.tries import roots
 from ethsync.store.datadir import open_datadir
 from ethsync.store.schema import (
@@ -30,6 +31,7 @@ from ethsync.store.schema import (
     FACT_DEPTH,
     FACT_PIVOT,
     FORMAT_VERSION,
+    MARKER,
     RECORD,
     STORAGE_PAGE,
     TOP,
@@ -39,88 +41,187 @@ from ethsync.store.schema import (
     account_key,
     header_key,
 )
-from ethsync.store.schema import MARKER as ACCOUNT_MARKER
+from ethsync.wire.headers import Header, decode_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ethsync.state.columns import Bytes, Ints
+    from ethsync.serve.spec import SyntheticSpec
+    from ethsync.state.columns import Bytes, Ints, Leaves
     from ethsync.store.datadir import Datadir
-    from ethsync.wire.headers import Header
 
 FACT_SYNTHETIC = FACT + b"synthetic"
+"""The spec as JSON, written before anything else; the pivot is written last and says that all is there."""
 
-SLICE_LEAVES = 65_536
-"""Most leaves per slice, about: 40 MB of columns and scratch space."""
+SLICE_LEAVES = 131_072
+"""Most leaves per slice: some 100 MB of columns and scratch space, a sixteenth of that just above a power of 16."""
 
 CODES_AT_ONCE = 4_096
-"""Codes per round: 12 MB of 1.5 kB codes, a multiple of every number of hash lanes."""
-
-SHARED_STORAGE = 20  # one contract in so many has the same storage as some others
-SHARERS = 10  # contracts that have it, on average
-MIDDLING = 250  # one contract in so many is of middling size
+"""Codes per round: 12 MB with codes of 1.5 kB."""
 
 
-@dataclass(frozen=True, slots=True)
-class SyntheticSpec:
-    """How much of what. `contracts` have storage, at least one slot each; `codes` are distinct."""
-
-    accounts: int
-    contracts: int = 0
-    slots: int = 0
-    codes: int = 0
-    seed: int = 1
-    code_bytes: int = 1500
-
-    def __post_init__(self) -> None:
-        if min(asdict(self).values()) < 0 or self.accounts < 1 or self.code_bytes < 18:
-            raise ConfigError(f"no state can be made of {self}", hint="accounts ≥ 1, code_bytes ≥ 18, nothing below 0")
-        if max(self.contracts, self.codes) > self.accounts:
-            raise ConfigError(f"{self.accounts} accounts cannot have {self.contracts} contracts and {self.codes} codes")
-        if self.slots < self.contracts or (self.slots and not self.contracts):
-            raise ConfigError(f"{self.slots} slots for {self.contracts} contracts: each has at least one")
-
-    def __str__(self) -> str:
-        return ",".join(f"{name}={value}" for name, value in asdict(self).items())
-
-
-def parse_spec(text: str) -> SyntheticSpec:
-    """Read "accounts=1000000,contracts=50000,slots=1400000,codes=50000,seed=1". Raises ConfigError."""
-    fields: dict[str, int] = {}
-    for item in text.split(","):
-        name, _, value = item.strip().partition("=")
-        digits = value.replace("_", "")
-        if name not in SyntheticSpec.__slots__ or not (digits.isascii() and digits.isdigit()) or name in fields:
-            raise ConfigError(
-                f"'{item}' is not a part of a synthetic state", hint="write accounts=N,contracts=N,slots=N,codes=N,seed=N"
-            )
-        fields[name] = int(digits)
-    if "accounts" not in fields:
-        raise ConfigError(f"'{text}' does not say how many accounts")
-    return SyntheticSpec(**fields)
-
-
-DEMO_SPEC = SyntheticSpec(accounts=200_000, contracts=10_000, slots=300_000, codes=5_000)
-"""What `--network demo` serves."""
-
-
-def create_synthetic(spec: SyntheticSpec, path: Path, *, progress: Callable[[float], None] | None = None) -> Header:
+def create_synthetic(
+    spec: SyntheticSpec, path: Path, *, progress: Callable[[float], None] = lambda share: None
+) -> Header:
     """Write the state into a data directory, unless it is there already; return the header of its block.
 
-    Synchronous: run it in a thread. `progress` gets the share that is done, 0 to 1, from that thread. One that was
+    Synchronous: run it in a thread. `progress` gets the share that is done, 0 to 1, in that thread. A state that was
     interrupted is made again in place. Raises ConfigError, DatadirBusy, DatadirMismatch (other contents), DiskFull.
     """
     network = demo_network()
-    wanted = Format(FORMAT_VERSION, network.name, network.chain_id, "0x" + network.genesis_hash.hex())
-    with open_datadir(path, wanted) as datadir:
+    genesis_hash = "0x" + network.genesis_hash.hex()
+    with open_datadir(path, Format(FORMAT_VERSION, network.name, network.chain_id, genesis_hash)) as datadir:
         found = datadir.accounts.get(FACT_SYNTHETIC)
-        header = synthetic_header(spec.seed, datadir.accounts.get(FACT_PIVOT))
-        if found is None and datadir.accounts.get(FACT_DEPTH) is not None:
+        pivot = datadir.accounts.get(FACT_PIVOT)
+        if found is None and pivot is not None:
             raise DatadirMismatch(f"{path} holds a state that was synced", hint="use another directory")
         if found is not None and json.loads(found) != asdict(spec):
             raise DatadirMismatch(f"{path} holds another synthetic state", hint="use another directory")
-        if header is None:
-            datadir.accounts.put(FACT_SYNTHETIC, json.dumps(asdict(spec)).encode())
-            header = synthetic_header(spec.seed, None, _Build(spec, datadir, progress).run())
-    return header
+        if pivot is not None:
+            return decode_header(pivot)
+        datadir.accounts.put(FACT_SYNTHETIC, json.dumps(asdict(spec)).encode())
+        header = head_header(_Maker(spec, datadir, progress).make(), spec.seed)
+        datadir.headers.put(header_key(0), network.genesis_header_raw or b"")
+        datadir.headers.put(header_key(header.number), header.raw, sync=True)
+        write_genesis(path)
+        datadir.accounts.put(FACT_PIVOT, header.raw, sync=True)
+        return header
+
+
+def _slices(leaves: int, page_depth: int) -> tuple[int, int]:
+    """In how many equal slices of the key space a trie is made, and the nibbles that number them."""
+    nibbles = 0
+    while nibbles < page_depth and leaves > SLICE_LEAVES << (4 * nibbles):
+        nibbles += 1
+    return 1 << (4 * nibbles), nibbles
+
+
+class _Maker:
+    """One run of making a state."""
+
+    def __init__(self, spec: SyntheticSpec, datadir: Datadir, progress: Callable[[float], None]) -> None:
+        self.spec = spec
+        self.datadir = datadir
+        self.progress = progress
+        self.plan = plan_storage(spec)
+        self.bundles = Batch(datadir.bundles)
+        self.storage = Batch(datadir.storage)
+        self.accounts = Batch(datadir.accounts)
+
+    def make(self) -> bytes:
+        """Write codes, then accounts with their storage; return the state root."""
+        spec = self.spec
+        code_hashes = self._write_codes()
+        depth = depth_for(spec.accounts)
+        writer = PageWriter(self.accounts, ACCOUNT_PAGE, TOP, depth)
+        parts, nibbles = _slices(spec.accounts, depth)
+        for part in range(parts):
+            self._account_slice(writer, code_hashes, part, parts, nibbles)
+            self.progress((part + 1) / parts)
+        for batch in (self.bundles, self.storage, self.accounts):
+            batch.write()
+        self.datadir.accounts.put(FACT_DEPTH, bytes([depth]))
+        return writer.root()
+
+    def _write_codes(self) -> Bytes:
+        """Write all codes, in the order of their hashes; return the hashes (n, 32) in the order of the codes.
+
+        They are made twice: written in any other order LevelDB would have to sort them, which takes longer.
+        """
+        spec = self.spec
+        hashes = np.empty((spec.codes, KEY_BYTES), np.uint8)
+        for first in range(0, spec.codes, CODES_AT_ONCE):
+            part = np.arange(first, min(first + CODES_AT_ONCE, spec.codes))
+            hashes[part] = random_leaves.codes(spec.seed, part, spec.code_bytes)[2]
+        order = np.lexsort(hashes[:, 7::-1].T) if spec.codes else np.arange(0)
+        batch = Batch(self.datadir.codes)
+        for first in range(0, spec.codes, CODES_AT_ONCE):
+            rows, lengths, found = random_leaves.codes(spec.seed, order[first : first + CODES_AT_ONCE], spec.code_bytes)
+            for row, length in enumerate(lengths.tolist()):
+                batch.put(CODE + found[row].tobytes(), rows[row, :length].tobytes())
+        batch.write()
+        return hashes
+
+    def _account_slice(self, writer: PageWriter, code_hashes: Bytes, part: int, parts: int, nibbles: int) -> None:
+        """Make the accounts of one slice, and the storage of the contracts among them."""
+        spec = self.spec
+        first, last = spec.accounts * part // parts, spec.accounts * (part + 1) // parts
+        drawn = words(spec.seed, Kind.ACCOUNT, np.arange(first, last), ACCOUNT_WORDS)
+        under(drawn, part, nibbles)
+        drawn = drawn[np.argsort(drawn[:, 0])]
+        coded = coded_accounts(spec)
+        begin, end = coded * part // parts, coded * (part + 1) // parts
+        coded_rows = np.sort(np.argsort(drawn[:, 1], kind="stable")[: end - begin])
+        numbers = np.arange(begin, end + 1) * spec.contracts // max(1, coded)
+        with_storage = np.diff(numbers) > 0
+        rows = coded_rows[with_storage]
+        keys = random_leaves.as_bytes(drawn[rows, :4])
+        found_roots, bundle = self._storage(keys, numbers[:-1][with_storage])
+        code_rows = coded_rows if spec.codes else coded_rows[:0]
+        codes = code_hashes[code_numbers(spec, begin, end)] if spec.codes else code_hashes
+        leaves = random_leaves.accounts(drawn, found_roots, rows, codes, code_rows)
+        places = writer.add(leaves)
+        self._write_bundles(places, bundle, rows[self._is_small(numbers[:-1][with_storage])])
+        width = 1 << (256 - 4 * nibbles)
+        key, value = Marker(part * width, (part + 1) * width, len(leaves), leaves.nbytes).encode()
+        self.accounts.put(MARKER + key, value)
+
+    def _is_small(self, contracts: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        found: np.ndarray[tuple[int], np.dtype[np.bool_]] = self.plan.sizes[contracts] <= SMALL_TRIE
+        return found
+
+    def _storage(self, keys: Bytes, contracts: Ints) -> tuple[Bytes, Bundle | None]:
+        """Make the storage of some contracts; return their roots, and the small tries."""
+        found = np.empty((len(contracts), KEY_BYTES), np.uint8)
+        is_small = self._is_small(contracts)
+        for row in np.flatnonzero(~is_small).tolist():
+            root = self._big_storage(keys[row].tobytes(), int(contracts[row]))
+            found[row] = np.frombuffer(root, np.uint8)
+        small = contracts[is_small]
+        if not len(small):
+            return found, None
+        leaves, starts = self._small_slots(small)
+        found[is_small] = roots(leaves, starts[:-1])
+        return found, Bundle(keys[is_small], found[is_small], starts, leaves)
+
+    def _small_slots(self, contracts: Ints) -> tuple[Leaves, Ints]:
+        """Slots of small contracts, one contract after another, and where each one's begin."""
+        sizes = self.plan.sizes[contracts]
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        owner = np.repeat(np.arange(len(contracts)), sizes)
+        number = np.arange(int(starts[-1])) - starts[owner]
+        drawn = words(self.spec.seed, Kind.SLOT, (self.plan.templates[contracts][owner] << 32) + number, SLOT_WORDS)
+        return random_leaves.slots(drawn[np.lexsort((drawn[:, 0], owner))]), starts
+
+    def _big_storage(self, account: bytes, contract: int) -> bytes:
+        """Make and write the storage of one big contract; return its root."""
+        size, template = int(self.plan.sizes[contract]), int(self.plan.templates[contract])
+        depth = depth_for(size)
+        writer = PageWriter(self.storage, STORAGE_PAGE + account, TOP + account, depth)
+        parts, nibbles = _slices(size, depth)
+        for part in range(parts):
+            numbers = np.arange(size * part // parts, size * (part + 1) // parts) + (template << 32)
+            drawn = words(self.spec.seed, Kind.SLOT, numbers, SLOT_WORDS)
+            under(drawn, part, nibbles)
+            writer.add(random_leaves.slots(drawn[np.argsort(drawn[:, 0])]))
+        root = writer.root()
+        self.storage.put(RECORD + account, TrieRecord(root, depth, True, writer.leaves, writer.size).encode())
+        return root
+
+    def _write_bundles(self, places: list[tuple[PagePath, int, int]], tries: Bundle | None, rows: Ints) -> None:
+        """Write the small tries, whose accounts are the given rows of a slice, as one bundle per account page."""
+        if tries is None:
+            return
+        cuts = np.searchsorted(rows, [first for _, first, _ in places] + [places[-1][2]]).tolist()
+        starts = tries.starts.tolist()
+        for (path, _, _), first, last in zip(places, cuts, cuts[1:], strict=False):
+            if first < last:
+                leaves = tries.leaves[starts[first] : starts[last]]
+                bundle = Bundle(
+                    tries.accounts[first:last],
+                    tries.roots[first:last],
+                    tries.starts[first : last + 1] - starts[first],
+                    leaves,
+                )
+                self.bundles.put(account_key(BUNDLE, path), encode_bundle(bundle, path.depth))

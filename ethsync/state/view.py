@@ -203,6 +203,9 @@ class StateView:
         return None
 
     def _load_bundles(self, under: PagePath) -> tuple[Bundle, ...]:
+        usual = self.datadir.bundles.get(BUNDLE + under.stored)
+        if usual is not None:
+            return (decode_bundle(under, usual),)
         found = []
         for stored, value in self.datadir.bundles.scan(BUNDLE, start=under.stored):
             path = stored_path(stored)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from ethsync.peers.pool import PeerPool
-from ethsync.store.writer import QUEUE_LENGTH, Writer
+from ethsync.store.writer import QUEUE_BYTES, Writer
 from ethsync.sync.progress import Limit, PeerView, Phase, Progress
 
 INTERVAL = 0.5
@@ -43,7 +43,7 @@ def _limit(progress: Progress, writer: Writer) -> Limit:
         return Limit.CPU
     if not progress.peers:
         return Limit.PEERS
-    if writer.waiting >= QUEUE_LENGTH // 2:
+    if writer.waiting_bytes >= QUEUE_BYTES // 2:
         return Limit.DISK
     return Limit.CPU if progress.unproven_bytes >= BUSY_BYTES else Limit.NETWORK
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import coincurve
@@ -19,7 +20,7 @@ from ethsync.peers.peer import ChainView
 from ethsync.peers.pool import PeerPool, run_pool
 from ethsync.store.datadir import Datadir, open_datadir
 from ethsync.store.schema import FACT_PIVOT, FACT_VERIFIED, FORMAT_VERSION, Format, header_key
-from ethsync.store.writer import QUEUE_LENGTH, Writer, check_space, run_writer
+from ethsync.store.writer import Writer, check_space, run_writer
 from ethsync.sync.accounts import AccountStage
 from ethsync.sync.bytecodes import CodeStage
 from ethsync.sync.changes import Changes
@@ -158,7 +159,7 @@ async def _download(
     pool = PeerPool(changes.ring, ChainView(options.network, *known))
     kept = await trio.to_thread.run_sync(read_kept, datadir)
     async with trio.open_nursery() as services:
-        writer: Writer = await services.start(_run_writer, datadir, options.space_floor)
+        writer: Writer = await services.start(partial(run_writer, datadir, floor=options.space_floor))
         await services.start(run_pool, pool, options.peers, options.key)
         services.start_soon(run_meter, progress, pool, writer)
         if header is None:
@@ -173,14 +174,9 @@ async def _download(
         await run_download(download, stages)
         writer.close()
         await writer.finished.wait()
+        import sys; print(writer.statistics, file=sys.stderr)
         services.cancel_scope.cancel()
     return header
-
-
-async def _run_writer(
-    datadir: Datadir, floor: int, *, task_status: trio.TaskStatus[Writer] = trio.TASK_STATUS_IGNORED
-) -> None:
-    await run_writer(datadir, floor=floor, task_status=task_status)
 
 
 async def _open_stages(
@@ -199,9 +195,7 @@ async def _open_stages(
             await codes.owe(page, need.codes)
 
     def keeping_up() -> bool:
-        return (
-            storage.waiting < MOST_CONTRACTS and codes.waiting < MOST_CODES and writer.waiting < QUEUE_LENGTH // 2
-        )
+        return storage.waiting < MOST_CONTRACTS and codes.waiting < MOST_CODES
 
     accounts = AccountStage(root, sweep, datadir, writer, limiter, progress.accounts, owed, keeping_up)
     progress.key_space = sweep.share

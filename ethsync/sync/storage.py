@@ -96,7 +96,8 @@ class StorageStage:
                 self._queue.append(contract)
         for contract in ready:
             leaves = self._popular[contract.root]
-            await self._keep_small([contract], np.array([0, len(leaves)], np.int64), leaves)
+            self._keep_small([contract], [0, len(leaves)], leaves)
+        await self._bundle([page])
         self._counters.owed = self._unstored
 
     def resume_big(self, page: PageDebt, account: bytes, root: bytes) -> bool:
@@ -158,7 +159,8 @@ class StorageStage:
             return Outcome.EMPTY
         self._counters.in_flight -= 1
         await self.big.keep(job, proven[0], proven[1], len(payload))
-        await self._declare_if_big(big)
+        self._declare_if_big(big)
+        await self._bundle([big.contract.page])
         if big.done:
             await self._finish_big(big)
         return Outcome.SERVED
@@ -181,7 +183,10 @@ class StorageStage:
 
     async def _keep_tries(self, job: TriesJob, reply: SmallReply) -> None:
         """Sort a reply into parts of bundles, by page, and pages of their own."""
+        leaves = reply.leaves.compact()
+        starts = reply.starts.tolist()
         run: list[tuple[Contract, int]] = []
+        touched: dict[PageDebt, None] = {}
         for k, position in enumerate(reply.matched):
             contract = job.contracts[position]
             if position in reply.paged:
@@ -190,85 +195,95 @@ class StorageStage:
                 await self._finish_big(big)
                 continue
             if run and (run[0][0].page is not contract.page or run[-1][1] != k - 1):
-                await self._keep_run(run, reply)
+                self._keep_run(run, starts, leaves, touched)
                 run = []
             run.append((contract, k))
         if run:
-            await self._keep_run(run, reply)
+            self._keep_run(run, starts, leaves, touched)
         if reply.begun is not None:
             position, chunk = reply.begun
             big = self.big.begin(job.contracts[position], chunk.assembled, chunk.depth, chunk.estimate)
             await self.big.write(big, chunk.assembled)
-            await self._declare_if_big(big)
+            self._declare_if_big(big)
+            touched[big.contract.page] = None
+        await self._bundle(touched)
 
-    async def _keep_run(self, run: list[tuple[Contract, int]], reply: SmallReply) -> None:
-        """Keep consecutive tries of one page, and give copies to accounts with the same root."""
+    def _keep_run(
+        self, run: list[tuple[Contract, int]], starts: list[int], leaves: Leaves, touched: dict[PageDebt, None]
+    ) -> None:
+        """Keep consecutive small tries of one page, and the same for accounts with the same roots."""
         first, last = run[0][1], run[-1][1] + 1
-        base = int(reply.starts[first])
-        starts = reply.starts[first : last + 1] - base
-        leaves = reply.leaves[base : int(reply.starts[last])].compact()
-        self._counters.items += len(leaves)
-        self._counters.bytes += leaves.nbytes
-        twins: list[tuple[Contract, Leaves]] = []
-        for k, (contract, _) in enumerate(run):
-            trie = leaves[int(starts[k]) : int(starts[k + 1])]
-            others = self._waiting.pop(contract.root)
-            twins.extend((other, trie) for other in others if other is not contract)
-            if len(others) > 1:
-                self._remember(contract.root, trie.compact())
-        await self._keep_small([contract for contract, _ in run], starts, leaves)
-        for other, trie in twins:
-            self._counters.items += len(trie)
-            self._counters.bytes += trie.nbytes
-            await self._keep_small([other], np.array([0, len(trie)], np.int64), trie)
+        base = starts[first]
+        part = leaves[base : starts[last]]
+        self._keep_small([contract for contract, _ in run], [at - base for at in starts[first : last + 1]], part)
+        touched[run[0][0].page] = None
+        for contract, k in run:
+            waiting = self._waiting.pop(contract.root)
+            if len(waiting) == 1:
+                continue
+            trie = leaves[starts[k] : starts[k + 1]].compact()
+            self._remember(contract.root, trie)
+            for twin in waiting:
+                if twin is not contract:
+                    self._keep_small([twin], [0, len(trie)], trie)
+                    touched[twin.page] = None
 
     def _remember(self, root: bytes, leaves: Leaves) -> None:
+        """Keep a trie that more than one account has; the oldest ones go when there are too many."""
         self._popular[root] = leaves
         self._popular_bytes += leaves.nbytes
         while self._popular_bytes > POPULAR_BYTES:
             self._popular_bytes -= self._popular.pop(next(iter(self._popular))).nbytes
 
-    async def _keep_small(self, contracts: list[Contract], starts: np.ndarray[tuple[int], np.dtype[np.int64]], leaves: Leaves) -> None:
-        """Add tries to the bundle of their page; the bundle is written when it is complete."""
+    def _keep_small(self, contracts: list[Contract], starts: list[int], leaves: Leaves) -> None:
+        """Add tries of one page to what its bundle is going to be made of."""
         page = contracts[0].page
-        page.parts.append(Part(contracts, starts, leaves))
+        page.parts.append(Part(contracts, np.array(starts, np.int64), leaves))
         page.unbundled -= len(contracts)
-        await self._maybe_bundle(page)
+        self._counters.items += len(leaves)
+        self._counters.bytes += leaves.nbytes
 
-    async def _maybe_bundle(self, page: PageDebt) -> None:
-        if page.unbundled or not page.parts:
+    async def _bundle(self, pages: Iterable[PageDebt]) -> None:
+        """Write the bundles of those pages whose small tries are all there: encoded together, in one go of a thread."""
+        ready = [(page, page.parts) for page in pages if not page.unbundled and page.parts]
+        if not ready:
             return
-        parts, page.parts = page.parts, []
-        count = sum(len(part.contracts) for part in parts)
-        value = await trio.to_thread.run_sync(make_bundle, parts, page.path.depth, limiter=self._limiter)
-        await self._debts.write_bundle(page, value)
-        await self._paid(page, count)
+        for page, _ in ready:
+            page.parts = []
+        values = await trio.to_thread.run_sync(_encode, ready, limiter=self._limiter)
+        for (page, parts), value in zip(ready, values, strict=True):
+            await self._debts.write_bundle(page, value)
+            await self._paid(page, sum(len(part.contracts) for part in parts))
 
     async def _paid(self, page: PageDebt, contracts: int) -> None:
         self._unstored -= contracts
         self.contracts_stored += contracts
         await self._debts.storage_stored(page, contracts)
 
-    async def _declare_if_big(self, big: BigContract) -> None:
+    def _declare_if_big(self, big: BigContract) -> None:
         """Once a contract is certain not to belong into the bundle of its page, the bundle need not wait for it."""
         if big.certainly_big and not big.declared:
             big.declared = True
             big.contract.page.unbundled -= 1
-            await self._maybe_bundle(big.contract.page)
 
     async def _finish_big(self, big: BigContract) -> None:
         """All ranges of a contract are with the writer: close its record, and do the same for accounts with its root."""
         contract = big.contract
         small = await self.big.finish(big)
-        others = [other for other in self._waiting.pop(contract.root, []) if other is not contract]
+        twins = [twin for twin in self._waiting.pop(contract.root, []) if twin is not contract]
         if small is not None:
-            for each in (contract, *others):
-                await self._keep_small([each], np.array([0, len(small)], np.int64), small)
-            return
-        await self._declare_if_big(big)
-        await self._paid(contract.page, 1)
-        for other in others:
-            await self.big.copy(big, other)
-            other.page.unbundled -= 1
-            await self._maybe_bundle(other.page)
-            await self._paid(other.page, 1)
+            for each in (contract, *twins):
+                self._keep_small([each], [0, len(small)], small)
+        else:
+            self._declare_if_big(big)
+            await self._paid(contract.page, 1)
+            for twin in twins:
+                await self.big.copy(big, twin)
+                twin.page.unbundled -= 1
+                await self._paid(twin.page, 1)
+        await self._bundle(dict.fromkeys(each.page for each in (contract, *twins)))
+
+
+def _encode(ready: list[tuple[PageDebt, list[Part]]]) -> list[bytes]:
+    """Encode bundles. Runs in a thread."""
+    return [make_bundle(parts, page.path.depth) for page, parts in ready]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import IO, TYPE_CHECKING, Protocol
 
 import trio
@@ -34,7 +35,16 @@ class Screen(Protocol):
         """Show a snapshot. Raises OSError if nobody can see it any more."""
 
     def finish(self, snapshot: Snapshot) -> None:
-        """Show the last snapshot, at once. Raises OSError like `show`."""
+        """Show the last snapshot, without waiting. Raises OSError like `show`."""
+
+
+class ErrorConsole(Console):
+    """A console that says when its reader has gone instead of leaving the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the BrokenPipeError on, once; rich itself would raise SystemExit."""
+        self.quiet = True
+        raise
 
 
 class LiveScreen:
@@ -45,11 +55,11 @@ class LiveScreen:
 
     async def show(self, snapshot: Snapshot) -> None:
         """Draw in a thread: laying out takes milliseconds, and a slow terminal must not hold up the sync."""
-        await trio.to_thread.run_sync(self.finish, snapshot)
+        await trio.to_thread.run_sync(partial(self._live.update, Frame(snapshot), refresh=True))
 
     def finish(self, snapshot: Snapshot) -> None:
-        """Draw here and now."""
-        self._live.update(Frame(snapshot), refresh=True)
+        """Leave this as the frame that rich draws when the view closes."""
+        self._live.update(Frame(snapshot))
 
 
 class LineScreen:
@@ -75,7 +85,8 @@ class LineScreen:
     def _write(self, snapshot: Snapshot) -> None:
         self._phase = snapshot.phase
         self._written_at = snapshot.elapsed
-        self._stream.write(self._line(snapshot) + "\n")
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        self._stream.write(self._line(snapshot).encode(encoding, "replace").decode(encoding) + "\n")
         self._stream.flush()
 
 
@@ -83,7 +94,7 @@ async def run_display(
     progress: Progress,
     *,
     log_format: LogFormat = LogFormat.TEXT,
-    console: Console | None = None,
+    console: ErrorConsole | None = None,
     interval: float = INTERVAL,
     line_seconds: float = LINE_SECONDS,
     wall_clock: Callable[[], float] = time.time,
@@ -91,8 +102,9 @@ async def run_display(
 ) -> None:
     """Show `progress` until its phase is DONE or this is cancelled; `console` is stderr unless given.
 
-    A terminal gets the live view, anything else a line every `line_seconds` and at each change of phase; with
-    LogFormat.JSON they are JSON objects like those of the log. Seconds are trio's; `wall_clock` only stamps them.
+    A terminal (that knows Unicode) gets the live view, anything else a line every `line_seconds` and at each change of
+    phase; with LogFormat.JSON lines are JSON objects like those of the log. Seconds are trio's; `wall_clock` only
+    stamps JSON lines.
     A display that nobody can see any more (closed pipe) ends by itself and leaves the sync alone.
     """
     window = Window()
@@ -102,9 +114,9 @@ async def run_display(
         window.add(take_sample(progress, now))
         return take_snapshot(progress, window.estimate(), now)
 
+    task_status.started()
     try:
-        with _open_screen(console or Console(stderr=True), log_format, line_seconds, wall_clock) as screen:
-            task_status.started()
+        with _open_screen(console or ErrorConsole(stderr=True), log_format, line_seconds, wall_clock) as screen:
             try:
                 while not (snapshot := look()).done:
                     await screen.show(snapshot)
@@ -117,11 +129,11 @@ async def run_display(
 
 @contextmanager
 def _open_screen(
-    console: Console, log_format: LogFormat, every: float, wall_clock: Callable[[], float]
+    console: ErrorConsole, log_format: LogFormat, every: float, wall_clock: Callable[[], float]
 ) -> Iterator[Screen]:
     if log_format is LogFormat.JSON:
         yield LineScreen(console.file, lambda snapshot: _json(snapshot, wall_clock()), every)
-    elif console.is_terminal and not console.is_dumb_terminal:
+    elif console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only:
         with Live(console=console, auto_refresh=False) as live:
             yield LiveScreen(live)
     else:

@@ -59,7 +59,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Rates per second, None while unknown or of another phase, and the time that the present phase still takes, None if unknown."""
+    """Rates per second and the time that the present phase still takes; None if unknown or of another phase."""
 
     accounts: float | None = None
     slots: float | None = None

@@ -63,7 +63,7 @@ class Histogram:
         for index, times in enumerate(self._counts):
             seen += times
             if times and seen >= wanted:
-                return min(_upper_edge(index), self.maximum)
+                return min(_upper_edge(index), self.maximum) if index < _BUCKETS - 1 else self.maximum
         return self.maximum
 
 

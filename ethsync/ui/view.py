@@ -15,7 +15,7 @@ from ethsync.ui.lines import left_text, phase_text
 if TYPE_CHECKING:
     from ethsync.ui.snapshot import PeerRow, Row, Snapshot
 
-WIDEST = 112
+WIDEST = 116
 """Columns beyond this are left empty: a row that is too long is hard to follow with the eye."""
 
 LABEL = 12
@@ -48,12 +48,11 @@ class Frame:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the parts from top to bottom."""
         width = min(options.max_width, WIDEST)
-        plain = options.ascii_only
         yield Group(
             Text(),
-            _heading(self._snapshot, width, plain),
+            _heading(self._snapshot, width),
             Text(),
-            _stages(self._snapshot, width, plain),
+            _stages(self._snapshot, width),
             Text(),
             _figures(self._snapshot, width),
             Text(),
@@ -65,13 +64,13 @@ def _text(text: str, style: str = "") -> Text:
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
-def _heading(snapshot: Snapshot, width: int, plain: bool) -> Table:
+def _heading(snapshot: Snapshot, width: int) -> Table:
     clock = numbers.clock(snapshot.elapsed)
     block = "unknown" if snapshot.block_number is None else numbers.count(snapshot.block_number)
     title = Text.assemble(("ethsync", "bold"), ("  block ", "dim"), block, no_wrap=True, overflow="ellipsis")
     room = width - len(title) - len("  state root ") - GAP - len(clock)
-    short = numbers.short_hash(snapshot.state_root).replace("…", "..." if plain else "…")
-    root = next((text for text in (snapshot.state_root, short) if 0 < len(text) <= room), "")
+    forms = (snapshot.state_root, numbers.short_hash(snapshot.state_root))
+    root = next((text for text in forms if 0 < len(text) <= room), "")
     if root:
         title.append("  state root ", "dim").append(root)
     phase = phase_text(snapshot.phase)
@@ -83,7 +82,7 @@ def _heading(snapshot: Snapshot, width: int, plain: bool) -> Table:
     return grid
 
 
-def _stages(snapshot: Snapshot, width: int, plain: bool) -> Table:
+def _stages(snapshot: Snapshot, width: int) -> Table:
     widths = dict(COLUMNS)
     if width >= WIDE:
         widths["items"] = WIDE_ITEMS
@@ -99,7 +98,7 @@ def _stages(snapshot: Snapshot, width: int, plain: bool) -> Table:
     for name, size in widths.items():
         table.add_column("" if titled and name == "share" else name, width=size, justify="right", no_wrap=True)
     for row in snapshot.rows:
-        bar = [_bar(row.share, room, snapshot.done, plain)] if room >= LEAST_BAR else []
+        bar = [_bar(row.share, room, snapshot.done)] if room >= LEAST_BAR else []
         cells = _cells(row, snapshot, widths)
         table.add_row(_text(row.name), *bar, *(cells[name] for name in widths))
     return table
@@ -132,11 +131,10 @@ def _fitting(number: int | None, width: int) -> str:
     return full if len(full) <= width else numbers.scaled(number)
 
 
-def _bar(share: float, width: int, done: bool, plain: bool) -> Text:
+def _bar(share: float, width: int, done: bool) -> Text:
     """Return a bar that is full only if all is verified."""
     filled = width if done else min(width - 1, max(0, int(share * width)))
-    full, empty = ("#", "-") if plain else ("━", "─")
-    return Text.assemble((full * filled, "green" if done else "cyan"), (empty * (width - filled), "bright_black"))
+    return Text.assemble(("━" * filled, "green" if done else "cyan"), ("─" * (width - filled), "bright_black"))
 
 
 def _figures(snapshot: Snapshot, width: int) -> Table:

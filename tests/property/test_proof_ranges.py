@@ -94,7 +94,9 @@ def test_a_trie_is_fetched_whole_by_ranges_of_any_size(seed: int) -> None:
 
 def drop_leaf(rng: Random, claim: Claim) -> Claim:
     at = rng.randrange(len(claim.keys))
-    return replace(claim, keys=claim.keys[:at] + claim.keys[at + 1 :], values=claim.values[:at] + claim.values[at + 1 :])
+    return replace(
+        claim, keys=claim.keys[:at] + claim.keys[at + 1 :], values=claim.values[:at] + claim.values[at + 1 :]
+    )
 
 
 def change_value(rng: Random, claim: Claim) -> Claim:
@@ -152,7 +154,9 @@ def begin_late(rng: Random, claim: Claim) -> Claim:
 
 
 def lower_origin(rng: Random, claim: Claim) -> Claim:
-    return replace(claim, origin=(int.from_bytes(claim.origin, "big") // rng.choice((2, 16, 2**64))).to_bytes(32, "big"))
+    return replace(
+        claim, origin=(int.from_bytes(claim.origin, "big") // rng.choice((2, 16, 2**64))).to_bytes(32, "big")
+    )
 
 
 def drop_node(rng: Random, claim: Claim) -> Claim:
@@ -264,7 +268,9 @@ def hostile_node(rng: Random, digests: list[bytes]) -> bytes:
     count = rng.choice((2, 2, 17, 17, 17, 1, 16, 18))
     items = [item(2) for _ in range(count)]
     if count == 2:
-        items[0] = bytes([rng.choice((0x00, 0x1F, 0x20, 0x3F, 0x40, 0x0F, 0xFF))]) + rng.randbytes(rng.choice((0, 1, 31, 32)))
+        items[0] = bytes([rng.choice((0x00, 0x1F, 0x20, 0x3F, 0x40, 0x0F, 0xFF))]) + rng.randbytes(
+            rng.choice((0, 1, 31, 32))
+        )
     if count == 17 and rng.random() < 0.9:
         items[16] = b""
     encoded = bytes(rlp.encode(items))

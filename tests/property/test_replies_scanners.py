@@ -18,7 +18,7 @@ from ethsync.errors import MalformedMessage
 from ethsync.state.columns import Leaves
 from ethsync.state.replies import scan_account_range, scan_blobs, scan_storage_ranges
 from tests.oracles import messages
-from tests.oracles.accounts import random_account
+from tests.oracles.accounts import random_account, scalar
 from tests.oracles.buffers import GuardedMemory
 from tests.oracles.messages import Refused
 
@@ -69,7 +69,7 @@ def check(payload: bytes) -> int:
         except Refused:
             expected = None
         for at_end in (True, False):
-            held = cast("bytes", memoryview(MEMORY.hold(payload, at_end=at_end)))
+            held = cast("bytes", MEMORY.hold(payload, at_end=at_end).data)
             try:
                 found = scan(held)
             except MalformedMessage:
@@ -94,8 +94,10 @@ def random_message(rng: Random) -> bytes:
         held = [(rng.randbytes(32), random_account(rng).slim) for _ in range(rng.randrange(5))]
         return messages.account_range(request_id, held, proof)
     if number == 1:
-        values = [rlp.encode(messages.scalar(rng.getrandbits(rng.choice((3, 8, 250))) + 1)) for _ in range(6)]
-        sets = [[(rng.randbytes(32), rng.choice(values)) for _ in range(rng.randrange(4))] for _ in range(rng.randrange(4))]
+        values = [rlp.encode(scalar(rng.getrandbits(rng.choice((3, 8, 250))) + 1)) for _ in range(6)]
+        sets = [
+            [(rng.randbytes(32), rng.choice(values)) for _ in range(rng.randrange(4))] for _ in range(rng.randrange(4))
+        ]
         return messages.storage_ranges(request_id, sets, proof)
     return messages.blobs(request_id, proof)
 
@@ -151,7 +153,9 @@ def test_random_bytes(payload: bytes) -> None:
 
 
 TREES = st.recursive(
-    st.binary(max_size=40) | st.binary(min_size=32, max_size=32), lambda inner: st.lists(inner, max_size=5), max_leaves=30
+    st.binary(max_size=40) | st.binary(min_size=32, max_size=32),
+    lambda inner: st.lists(inner, max_size=5),
+    max_leaves=30,
 )
 
 
@@ -169,7 +173,7 @@ PROOF = st.lists(st.binary(max_size=60), max_size=3)
 @given(st.integers(0, 2**64 + 5), st.lists(st.tuples(KEY, TREES), max_size=3), PROOF)
 def test_pairs_of_anything(number: int, held: list[tuple[bytes, object]], proof: list[bytes]) -> None:
     for inside in ([list(pair) for pair in held], [[list(pair) for pair in held]]):
-        check(bytes(rlp.encode([messages.scalar(number), inside, proof])))
+        check(bytes(rlp.encode([scalar(number), inside, proof])))
 
 
 def test_lengths_that_claim_gigabytes_are_refused_at_once() -> None:

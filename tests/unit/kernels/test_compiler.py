@@ -7,15 +7,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from numba.core import config
 
-from ethsync.kernels import compiler
+from ethsync.kernels import compiler, keccak
 
 PACKAGE = Path(compiler.__file__).parents[1]
 
-# Encodes one page of one leaf, with a path of one nibble; the kernel calls `copy` in another module for keys and values.
+# Encodes one page of one leaf under one nibble; the kernel calls `copy` of another module for keys and values.
 SCRIPT = """
 import numpy as np
 from ethsync.kernels import compiler, pages
@@ -108,7 +111,7 @@ def test_cache_directory_differs_by_compiler_version(package: str, monkeypatch: 
     ],
 )
 def test_lanes_by_processor_name(processor: str, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler.config, "CPU_NAME", processor)
+    monkeypatch.setattr(config, "CPU_NAME", processor)
     assert compiler._target() == (processor, lanes)
 
 
@@ -116,16 +119,15 @@ def test_lanes_by_processor_name(processor: str, lanes: int, monkeypatch: pytest
     ("features", "lanes"), [({"avx2": True, "avx512f": True}, 8), ({"avx2": True, "avx512f": False}, 4), ({}, 1)]
 )
 def test_lanes_by_host_features(features: dict[str, bool], lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler.config, "CPU_NAME", None)
-    monkeypatch.setattr(compiler.llvm, "get_host_cpu_features", lambda: features)
+    monkeypatch.setattr(config, "CPU_NAME", None)
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
     assert compiler._target()[1] == lanes
 
 
 def test_a_kernel_takes_only_the_types_it_was_declared_for() -> None:
     # A second variant would have to be compiled in the middle of a sync.
-    from ethsync.kernels import keccak
-
+    hash_many: Any = keccak.hash_many
     wrong = np.zeros(1, np.int32)
     with pytest.raises(TypeError):
-        keccak.hash_many(np.zeros(1, np.uint8), wrong, wrong, np.zeros((1, 32), np.uint8))
-    assert len(keccak.hash_many.signatures) == 1
+        hash_many(np.zeros(1, np.uint8), wrong, wrong, np.zeros((1, 32), np.uint8))
+    assert len(hash_many.signatures) == 1

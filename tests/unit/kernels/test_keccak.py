@@ -62,9 +62,7 @@ def test_every_length_up_to_600_bytes(noise: NDArray[np.uint8]) -> None:
 
     digests = hashed(noise, offsets, lengths)
 
-    assert digests == [
-        digest_of(noise[at : at + size].tobytes()) for at, size in zip(offsets, lengths, strict=True)
-    ]
+    assert digests == [digest_of(noise[at : at + size].tobytes()) for at, size in zip(offsets, lengths, strict=True)]
 
 
 def test_lengths_around_multiples_of_the_rate(noise: NDArray[np.uint8]) -> None:
@@ -102,7 +100,11 @@ def test_a_message_outside_the_buffer_is_refused_and_nothing_is_hashed(offset: i
 
 def test_a_message_may_end_where_the_buffer_ends() -> None:
     buf = np.arange(10, dtype=np.uint8)
-    assert hashed(buf, [0, 4, 10], [10, 6, 0]) == [digest_of(bytes(range(10))), digest_of(bytes(range(4, 10))), digest_of(b"")]
+    assert hashed(buf, [0, 4, 10], [10, 6, 0]) == [
+        digest_of(bytes(range(10))),
+        digest_of(bytes(range(4, 10))),
+        digest_of(b""),
+    ]
 
 
 def test_columns_of_different_length_are_refused() -> None:

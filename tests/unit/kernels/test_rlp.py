@@ -14,7 +14,7 @@ from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
 from ethsync.state.columns import Leaves, leaves_of
 from ethsync.state.replies import scan_account_range, scan_storage_ranges
 from tests.oracles import messages
-from tests.oracles.accounts import EDGE_ACCOUNTS, NOT_SLIM_ACCOUNTS, Account, random_account
+from tests.oracles.accounts import EDGE_ACCOUNTS, NOT_SLIM_ACCOUNTS, Account, random_account, scalar
 
 SENTINEL = 0xEE
 
@@ -54,7 +54,14 @@ def test_storage_ranges_need_room_for_every_slot_and_set() -> None:
     def scan(slots: int, sets_: int) -> int:
         keys, ints = np.full((slots + 2, 32), SENTINEL, np.uint8), np.full((5, 16), -7, np.int64)
         code = rlp.scan_storage_ranges(
-            buf, keys[:slots], ints[0, :slots], ints[1, :slots], ints[2, :sets_], ints[3], ints[4], np.zeros(4, np.int64)
+            buf,
+            keys[:slots],
+            ints[0, :slots],
+            ints[1, :slots],
+            ints[2, :sets_],
+            ints[3],
+            ints[4],
+            np.zeros(4, np.int64),
         )
         assert (keys[slots:] == SENTINEL).all()
         assert (ints[:2, slots:] == -7).all()
@@ -99,7 +106,7 @@ def test_accounts_are_written_as_the_rlp_package_writes_them() -> None:
 
 
 def listed(payload: bytes) -> bytes:
-    size = messages.scalar(len(payload))
+    size = scalar(len(payload))
     return bytes([0xF7 + len(size)]) + size + payload
 
 
@@ -114,7 +121,7 @@ def test_written_accounts_are_scanned_again() -> None:
 
 def test_written_slots_are_scanned_again() -> None:
     rng = Random(3)
-    values = [oracle.encode(messages.scalar(rng.getrandbits(8 * rng.randint(1, 32)) | 1)) for _ in range(100)]
+    values = [oracle.encode(scalar(rng.getrandbits(8 * rng.randint(1, 32)) | 1)) for _ in range(100)]
     pairs = written(leaves_of(keys_for(100), values), lists=False)
     found = scan_storage_ranges(listed(b"\x07" + listed(listed(pairs)) + b"\xc0"), 1).leaves
     assert [found.key(row) for row in range(100)] == keys_for(100)
@@ -183,9 +190,7 @@ def needs(values: list[bytes]) -> tuple[int, list[tuple[int, bytes]], list[tuple
     code = int(
         rlp.account_needs(leaves.buf, leaves.offsets, leaves.lengths, rows[0], hashes[0], rows[1], hashes[1], counts)
     )
-    found = [
-        [(int(rows[kind, k]), hashes[kind, k].tobytes()) for k in range(int(counts[kind]))] for kind in (0, 1)
-    ]
+    found = [[(int(rows[kind, k]), hashes[kind, k].tobytes()) for k in range(int(counts[kind]))] for kind in (0, 1)]
     return code, found[0], found[1]
 
 

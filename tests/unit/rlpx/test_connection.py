@@ -298,6 +298,7 @@ async def test_a_broken_stream_is_a_peer_that_is_gone(failing: str) -> None:
         (b"\xc1\x04", 4),  # uncompressed
         (b"\x04", 4),  # uncompressed and bare: EthereumJS
         (b"\x10", 0x10),
+        (b"\x00", 0),  # also a valid, empty Snappy block
         (compression.deflate(b"\x04"), 4),
         (b"", None),
         (b"\xc0", None),

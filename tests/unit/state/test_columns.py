@@ -22,7 +22,8 @@ def test_leaves_of_byte_strings() -> None:
     assert contents(leaves) == list(zip(KEYS, VALUES, strict=True))
     assert leaves.key(-1) == KEYS[-1]
     assert leaves.kind == SLIM_ACCOUNT
-    assert (leaves.keys.shape, leaves.keys.dtype) == ((4, 32), np.uint8)
+    assert leaves.keys.shape == (4, 32)
+    assert leaves.keys.dtype == np.uint8
     assert leaves.offsets.dtype == leaves.lengths.dtype == np.int64
     assert leaves.nbytes == 4 * 32 + 6
 

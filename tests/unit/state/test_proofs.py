@@ -109,7 +109,7 @@ def test_one_element_range_proof_of_a_trie_with_one_element() -> None:
 
 
 def test_all_elements_proof(truth: LeafSet, trie: HexaryTrie, root: bytes) -> None:
-    # Given the whole trie: without proof, with the proofs of its first and last key, with those of keys that do not exist
+    # Given the whole trie: without proof, with proofs of its first and last key, with proofs of keys that do not exist
     for origin, nodes in (
         (ZERO_KEY, []),
         (truth.keys[0], proof_of(trie, truth.keys[0], truth.keys[-1])),
@@ -137,7 +137,9 @@ def modified_value(claim: Claim, at: int) -> Claim:
 
 
 def gapped(claim: Claim, at: int) -> Claim:
-    return replace(claim, keys=claim.keys[:at] + claim.keys[at + 1 :], values=claim.values[:at] + claim.values[at + 1 :])
+    return replace(
+        claim, keys=claim.keys[:at] + claim.keys[at + 1 :], values=claim.values[:at] + claim.values[at + 1 :]
+    )
 
 
 def out_of_order(claim: Claim, at: int) -> Claim:
@@ -158,9 +160,7 @@ def empty_value(claim: Claim, at: int) -> Claim:
 
 @pytest.mark.parametrize("damage", [modified_key, modified_value, gapped, out_of_order, random_key, empty_value])
 @pytest.mark.parametrize(("first", "last"), [(0, 20), (40, 70), (SMALL_KEYS - 5, SMALL_KEYS + 60), (N - 30, N)])
-def test_bad_range_proof(
-    damage: object, first: int, last: int, truth: LeafSet, trie: HexaryTrie, root: bytes
-) -> None:
+def test_bad_range_proof(damage: object, first: int, last: int, truth: LeafSet, trie: HexaryTrie, root: bytes) -> None:
     # Given an honest range
     claim = honest(trie, truth, first, last, after(truth.keys[first - 1]) if first else ZERO_KEY)
     claim.verify(root)
@@ -433,7 +433,7 @@ def test_pages_of_a_proven_range(truth: LeafSet, trie: HexaryTrie, root: bytes) 
     assert len(proven.tops) == len(groups) - 2
 
 
-def test_without_pages_a_proven_range_is_one_group(truth: LeafSet, trie: HexaryTrie, root: bytes) -> None:
+def test_without_a_page_depth_a_proven_range_has_no_tops(truth: LeafSet, trie: HexaryTrie, root: bytes) -> None:
     proven = honest(trie, truth, 5, 25).verify(root)
     assert len(proven.tops) == 0
     assert proven.leaves.key(0) == truth.keys[5]

@@ -304,5 +304,5 @@ def test_building_from_no_entries_at_all_is_refused() -> None:
         "        continue\n"
         "    raise SystemExit('accepted')\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=10)
     assert (done.returncode, done.stderr) == (0, "")

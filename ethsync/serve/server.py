@@ -1,0 +1,121 @@
+"""The serving node: listens, and answers every peer from the states it is given."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import coincurve
+import trio
+
+import ethsync
+from ethsync.errors import ConfigError, DisconnectReason, HandshakeFailed, PeerError
+from ethsync.rlpx import ecies
+from ethsync.rlpx.connection import accept_connection
+from ethsync.serve.counters import ServerCounters
+from ethsync.serve.eth import EthService, HeaderChain
+from ethsync.serve.profiles import PROFILES, Profile
+from ethsync.serve.served import ServedStates
+from ethsync.serve.session import Session
+from ethsync.wire import eth, snap
+from ethsync.wire.enode import Enode
+from ethsync.wire.p2p import Capability, Hello
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ethsync.networks import Network
+    from ethsync.state.view import StateView
+    from ethsync.wire.headers import Header
+
+MAX_CONNECTIONS = 50
+"""Peers at a time (geth node/defaults.go, MaxPeers)."""
+
+WORKERS = 2
+"""Threads that make replies, for all connections together: a reply takes some milliseconds of one processor."""
+
+CAPABILITIES = (*(Capability(eth.NAME, version) for version in eth.VERSIONS), Capability(snap.NAME, snap.VERSION))
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """A server that listens. `states` and `profile` may be changed while it runs; new requests see the change."""
+
+    enode: Enode
+    head: Header
+    network: Network
+    states: ServedStates
+    profile: Profile
+    counters: ServerCounters = field(default_factory=ServerCounters)
+    connected: int = 0
+
+
+async def run_server(
+    *views: StateView,
+    network: Network,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    key: coincurve.PrivateKey | None = None,
+    profile: Profile = PROFILES["geth"],
+    max_connections: int = MAX_CONNECTIONS,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve states, the last of which is the head's, until cancelled; report the `Server` once it listens.
+
+    Without a key a new one is made. Raises ConfigError if the address cannot be used, StoreError if the data directory
+    fails. Whatever a peer does ends its own connection at most.
+    """
+    head = views[-1].header
+    key = key or coincurve.PrivateKey()
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    chain = HeaderChain([header for view in views for header in (*view.headers(), view.header)], head)
+    bound = listeners[0].socket.getsockname()
+    enode = Enode(ecies.identity(key.public_key), bound[0], bound[1], bound[1])
+    server = Server(enode, head, network, ServedStates(*views), profile)
+    service = EthService(network, chain)
+    limiter = trio.CapacityLimiter(WORKERS)
+
+    async def accept(stream: trio.SocketStream) -> None:
+        hello = Hello(f"ethsync/v{ethsync.__version__}", CAPABILITIES, ecies.identity(key.public_key))
+        server.connected += 1
+        server.counters.connections += 1
+        try:
+            async with accept_connection(stream, key=key, hello=hello) as connection:
+                if server.connected > max_connections:
+                    raise HandshakeFailed("as many peers as we take", reason=DisconnectReason.TOO_MANY_PEERS)
+                await Session(connection, service, server, limiter).run()
+        except* PeerError:  # the peer's affair: it has been told, and others are served on
+            pass
+        finally:
+            server.connected -= 1
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(trio.serve_listeners, accept, listeners)
+        task_status.started(server)
+
+
+@asynccontextmanager
+async def open_server(
+    *views: StateView,
+    network: Network,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    key: coincurve.PrivateKey | None = None,
+    profile: Profile = PROFILES["geth"],
+    max_connections: int = MAX_CONNECTIONS,
+) -> AsyncIterator[Server]:
+    """A server for as long as the block lasts; see `run_server`."""
+    async with trio.open_nursery() as nursery:
+
+        async def run(*, task_status: trio.TaskStatus[Server]) -> None:
+            await run_server(
+                *views, network=network, host=host, port=port, key=key, profile=profile,
+                max_connections=max_connections, task_status=task_status,
+            )  # fmt: skip
+
+        yield await nursery.start(run)
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,129 @@
+"""One connection of the server: Status, then requests answered in the order in which they came, as geth does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import trio
+
+from ethsync.errors import DisconnectReason, HandshakeFailed, NotHeld, PeerGone
+from ethsync.rlpx.connection import Message
+from ethsync.serve.snap import empty_reply
+from ethsync.wire import eth, snap
+from ethsync.wire.eth import EthMessage
+from ethsync.wire.snap import REQUEST_DECODERS, SnapMessage
+from ethsync.wire.status import Status, encode_status
+
+if TYPE_CHECKING:
+    from ethsync.rlpx.connection import Connection
+    from ethsync.serve.eth import EthService
+    from ethsync.serve.server import Server
+    from ethsync.serve.snap import Reply
+    from ethsync.wire.snap import SnapRequest
+
+STATUS_TIMEOUT = 5.0
+"""Seconds for the peer's Status (geth eth/protocols/eth/handshake.go, handshakeTimeout)."""
+
+REQUESTS_WAITING = 16
+"""Requests read ahead of the one that is answered, up to 10 MiB each but in practice a few kB: a peer may have some in
+flight, and one that asks faster than it reads has to wait."""
+
+REPLIES_WAITING = 1
+"""Replies ready to be sent while the next is made: at most 2 MiB, which keeps the link busy."""
+
+
+class Session:
+    """Answers one peer."""
+
+    def __init__(
+        self, connection: Connection, service: EthService, server: Server, limiter: trio.CapacityLimiter
+    ) -> None:
+        self._connection = connection
+        self._service = service
+        self._server = server
+        self._limiter = limiter
+        self._numbers: Counter[SnapMessage] = Counter()
+        self._answered = 0
+        self._previous: Reply | None = None
+
+    async def run(self) -> None:
+        """Serve until the peer leaves. Raises PeerError, StoreError; errors may come in groups."""
+        version = self._connection.capabilities[eth.NAME].version
+        await self._exchange_status(version)
+        send_request, receive_request = trio.open_memory_channel[Message](REQUESTS_WAITING)
+        send_reply, receive_reply = trio.open_memory_channel[tuple[str, int, bytes]](REPLIES_WAITING)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read, send_request)
+            nursery.start_soon(self._answer_all, version, receive_request, send_reply)
+            nursery.start_soon(self._send_all, receive_reply)
+
+    async def _exchange_status(self, version: int) -> None:
+        await self._connection.send(eth.NAME, EthMessage.STATUS, encode_status(self._service.status(version)))
+        with trio.move_on_after(STATUS_TIMEOUT):
+            message = await self._connection.receive()
+            if message.capability != eth.NAME:
+                raise HandshakeFailed("the peer's first message is not its Status")
+            status = eth.decode(version, message.code, message.payload)
+            if not isinstance(status, Status):
+                raise HandshakeFailed("the peer's first eth message is not its Status")
+            self._service.check(status, version)
+            return
+        raise HandshakeFailed("no Status came in time", reason=DisconnectReason.PING_TIMEOUT)
+
+    async def _read(self, requests: trio.MemorySendChannel[Message]) -> None:
+        async with requests:
+            while True:
+                await requests.send(await self._connection.receive())
+
+    async def _answer_all(
+        self,
+        version: int,
+        requests: trio.MemoryReceiveChannel[Message],
+        replies: trio.MemorySendChannel[tuple[str, int, bytes]],
+    ) -> None:
+        async with requests, replies:
+            async for message in requests:
+                if message.capability == snap.NAME:
+                    for reply in await self._answer_snap(message):
+                        self._server.counters.count(reply)
+                        await replies.send((snap.NAME, reply.message, reply.payload))
+                    continue
+                answer = self._service.answer(eth.decode(version, message.code, message.payload))
+                if answer is not None:
+                    await replies.send((eth.NAME, answer.message, answer.encode()))
+
+    async def _send_all(self, replies: trio.MemoryReceiveChannel[tuple[str, int, bytes]]) -> None:
+        async with replies:
+            async for capability, code, payload in replies:
+                await self._connection.send(capability, code, payload)
+
+    async def _answer_snap(self, message: Message) -> list[Reply]:
+        """Replies to send for a snap message: one as a rule; replies that nobody asked for are ignored."""
+        decoder = REQUEST_DECODERS.get(SnapMessage(message.code))
+        if decoder is None:
+            return []
+        request = decoder(message.payload)
+        kind = empty_reply(request).message
+        self._server.counters.requests[kind] += 1
+        if self._server.profile.disconnect_after is not None and self._answered >= self._server.profile.disconnect_after:
+            raise PeerGone("this server's profile hangs up now")
+        if self._server.profile.delay:
+            await trio.sleep(self._server.profile.delay)
+        number = self._numbers[kind]
+        self._numbers[kind] += 1
+        reply = await trio.to_thread.run_sync(self._answer, request, number, limiter=self._limiter)
+        if reply is None:
+            return []
+        self._answered += 1
+        late, self._previous = self._previous, reply
+        return [reply, late] if self._server.profile.repeats and late is not None else [reply]
+
+    def _answer(self, request: SnapRequest, number: int) -> Reply | None:
+        """In a worker thread. What a state lacks is answered like a state that is not known."""
+        try:
+            return self._server.profile.answer(self._server.states, request, number)
+        except NotHeld:
+            return empty_reply(request)
+
+

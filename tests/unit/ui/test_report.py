@@ -1,0 +1,158 @@
+"""The report of a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ethsync.errors import ConfigError
+from ethsync.sync.progress import Phase, Progress, Stage
+from ethsync.ui.machine import Machine, Resources, ThreadTime
+from ethsync.ui.measure import LoopLag
+from ethsync.ui.report import build_report, write_report
+
+MACHINE = Machine("AMD EPYC", 2, 8 << 30, "avx512", "Linux-6.1", "CPython 3.11.7", {"trio": "0.35.0", "plyvel": None})
+RESOURCES = Resources(
+    cpu_user=5.5,
+    cpu_system=0.5,
+    threads=(ThreadTime(7, "python", 3.0, 0.25), ThreadTime(9, "worker", 2.0, 0.25)),
+    peak_resident=500_000_000,
+    anonymous=100_000_000,
+    disk_read=4096,
+    disk_written=400_000_000,
+)
+
+
+def report(progress: Progress, resources: Resources = RESOURCES, lag: LoopLag | None = None) -> dict[str, Any]:
+    return build_report(
+        progress,
+        now=1005.0,
+        date="2026-01-31T12:00:00Z",
+        command=["ethsync", "snap", "--network", "demo"],
+        machine=MACHINE,
+        resources=resources,
+        peak_anonymous=123_456_789,
+        lag=lag,
+    )
+
+
+@pytest.fixture
+def finished() -> Progress:
+    """A second run: 200,000 accounts and their bytes were there before."""
+    progress = Progress(started=1000.0, phase=Phase.DONE, block_number=600, restarts=1, key_space=1.0, verified=1.0)
+    progress.accounts = Stage(1_000_000, 72_000_000, 200_000, 12_000_000, started=1000.0, ended=1004.0)
+    progress.storage = Stage(1_400_000, 66_000_000, started=1000.5, ended=1004.5)
+    progress.codes = Stage(50_000, 74_000_000, started=1000.5, ended=1003.0)
+    progress.verification = Stage(2_400_000, 212_000_000, started=1004.5, ended=1005.0)
+    progress.outcomes.update({"storage served": 3, "accounts served": 10, "accounts timeout": 1})
+    progress.wire_bytes = 150_000_000
+    return progress
+
+
+def test_rates_are_of_what_this_run_did(finished: Progress) -> None:
+    found = report(finished)
+    assert found["verified"] is True
+    assert found["sync"]["wall_s"] == 5.0
+    assert found["sync"]["leaves"] == 2_200_000
+    assert found["sync"]["leaves_per_s"] == 440_000.0
+    assert found["sync"]["restarts"] == 1
+    assert found["stages"]["accounts"] == {
+        "items": 1_000_000,
+        "kept_items": 200_000,
+        "bytes": 72_000_000,
+        "kept_bytes": 12_000_000,
+        "missing": 0,
+        "seconds": 4.0,
+        "items_per_s": 200_000.0,
+        "bytes_per_s": 15_000_000.0,
+    }
+    assert list(found["stages"]) == ["accounts", "storage", "bytecodes", "verification"]
+
+
+def test_amplification_is_disk_over_state(finished: Progress) -> None:
+    """Given 200 MB of new state and 400 MB written to the disk, then it is 2."""
+    found = report(finished)["sync"]
+    assert found["state_bytes"] == 200_000_000
+    assert found["write_amplification"] == 2.0
+    assert found["peak_anon_bytes"] == 123_456_789
+    assert found["peak_resident_bytes"] == 500_000_000
+
+
+def test_requests_are_listed_by_outcome(finished: Progress) -> None:
+    assert list(report(finished)["requests"].items()) == [
+        ("accounts served", 10),
+        ("accounts timeout", 1),
+        ("storage served", 3),
+    ]
+
+
+def test_processor_time_is_split_by_thread(finished: Progress) -> None:
+    assert report(finished)["cpu"] == {
+        "total_s": 6.0,
+        "user_s": 5.5,
+        "system_s": 0.5,
+        "threads": [
+            {"id": 7, "name": "python", "user_s": 3.0, "system_s": 0.25},
+            {"id": 9, "name": "worker", "user_s": 2.0, "system_s": 0.25},
+        ],
+        "ended_threads_s": 0.5,
+    }
+
+
+def test_lag_in_milliseconds(finished: Progress) -> None:
+    lag = LoopLag(lambda: 0.0)
+    for _ in range(98):
+        lag.lag.add(0.0005)
+    lag.lag.add(0.012, times=2)
+    found = report(finished, lag=lag)
+    assert found["loop"]["lag_ms"] == {"p50": pytest.approx(0.5, rel=0.125), "p99": 12.0, "max": 12.0}
+    assert found["sync"]["loop_lag_p99_ms"] == 12.0
+    assert report(finished)["loop"] is None
+
+
+def test_what_the_system_does_not_tell_is_null(finished: Progress) -> None:
+    silent = replace(RESOURCES, threads=None, peak_resident=None, anonymous=None, disk_read=None, disk_written=None)
+    found = report(finished, silent)
+    assert found["sync"]["write_amplification"] is None
+    assert found["sync"]["disk_written_bytes"] is None
+    assert found["cpu"]["threads"] is None
+    assert found["cpu"]["total_s"] == 6.0
+
+
+def test_a_sync_that_did_nothing_has_no_rates() -> None:
+    found = report(Progress(started=1005.0))
+    assert found["verified"] is False
+    assert found["sync"]["leaves_per_s"] is None
+    assert found["sync"]["write_amplification"] is None
+    assert found["stages"]["accounts"]["seconds"] is None
+
+
+def test_a_stage_that_still_runs_is_counted_until_now(finished: Progress) -> None:
+    finished.accounts.ended = None
+    assert report(finished)["stages"]["accounts"]["seconds"] == 5.0
+
+
+def test_a_report_is_written_whole(finished: Progress, tmp_path: Path) -> None:
+    path = tmp_path / "R.json"
+    path.write_text("an older one")
+    write_report(path, report(finished, lag=LoopLag()))
+    assert json.loads(path.read_text())["machine"]["instruction_set"] == "avx512"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["R.json"]
+
+
+def test_a_report_that_fails_leaves_the_older_one(tmp_path: Path) -> None:
+    path = tmp_path / "R.json"
+    path.write_text("an older one")
+    with pytest.raises(TypeError):
+        write_report(path, {"not": {"json"}})
+    assert path.read_text() == "an older one"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["R.json"]
+
+
+def test_a_path_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"missing/R\.json.*No such file"):
+        write_report(tmp_path / "missing" / "R.json", {})
