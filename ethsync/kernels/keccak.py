@@ -16,7 +16,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ethsync.kernels.compiler import BYTES, INT, INTS, LANES, OUT_ROWS, kernel
-from ethsync.kernels.memory import copy, zero
+from ethsync.kernels.memory import copy, outside, zero
 
 RATE = 136
 """Bytes absorbed per permutation: 1600 bits of state less twice the 256-bit digest."""
@@ -137,11 +137,11 @@ def hash_many(buf, offsets, lengths, out):
     Returns 0, or -1 if a message does not lie inside the buffer (then nothing is hashed).
     """
     count = offsets.shape[0]
-    for k in range(count):
-        if lengths[k] < 0 or offsets[k] < 0 or offsets[k] + lengths[k] > buf.shape[0]:
-            return -1
-    if lengths.shape[0] != count or out.shape[0] < count:
+    if lengths.shape[0] != count or out.shape[0] < count or out.shape[1] != 32:
         return -1
+    for k in range(count):
+        if outside(buf, offsets[k], lengths[k]):
+            return -1
     words = out.view(np.uint64)
     state = np.zeros((STATE_WORDS, LANES), np.uint64)
     last = np.zeros((LANES, RATE), np.uint8)

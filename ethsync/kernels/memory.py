@@ -13,6 +13,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from ethsync.kernels.compiler import inlined
+
 _I8 = ir.IntType(8)
 _I64 = ir.IntType(64)
 
@@ -75,3 +77,9 @@ def zero(typingctx, target, size):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), codegen
+
+
+@inlined
+def outside(buf, offset, length):
+    """Whether buf[offset : offset + length] does not lie inside the buffer. Safe against overflow of the sum."""
+    return offset < 0 or length < 0 or offset > buf.shape[0] or length > buf.shape[0] - offset

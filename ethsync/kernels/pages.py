@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ethsync.kernels.compiler import BYTES, INT, INTS, OUT_BYTES, OUT_INTS, OUT_ROWS, ROWS, inlined, kernel
-from ethsync.kernels.memory import copy
+from ethsync.kernels.memory import copy, outside
 
 PAGE_VERSION = 1
 PAGE_HEADER = 12
@@ -45,7 +45,7 @@ def encode_pages(keys, buf, offsets, lengths, firsts, depth, out, starts):
     n = keys.shape[0]
     if keys.shape[1] != 32 or offsets.shape[0] != n or lengths.shape[0] != n or not 0 <= depth <= 64:
         return DAMAGED
-    if starts.shape[0] < firsts.shape[0]:
+    if firsts.shape[0] == 0 or starts.shape[0] < firsts.shape[0]:
         return NO_ROOM
     skip = depth // 2
     width = 32 - skip
@@ -56,7 +56,7 @@ def encode_pages(keys, buf, offsets, lengths, firsts, depth, out, starts):
             return DAMAGED
         total = np.int64(0)
         for i in range(first, last):
-            if lengths[i] < 0 or offsets[i] < 0 or offsets[i] + lengths[i] > buf.shape[0]:
+            if outside(buf, offsets[i], lengths[i]):
                 return DAMAGED
             total += lengths[i]
         count = last - first
@@ -100,6 +100,8 @@ def decode_pages(buf, starts, paths, keys, offsets, lengths, firsts):
             return DAMAGED - 16 * g
         if buf[at] != PAGE_VERSION:
             return UNEXPECTED_VERSION - 16 * g
+        if buf[at + 2] != 0 or buf[at + 3] != 0:
+            return DAMAGED - 16 * g
         depth = np.int64(buf[at + 1])
         count, total = get32(buf, at + 4), get32(buf, at + 8)
         if depth > 64 or count == 0:

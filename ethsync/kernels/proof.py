@@ -23,6 +23,8 @@ from ethsync.kernels.compiler import (
     inlined,
     kernel,
 )
+from ethsync.kernels.memory import outside
+from ethsync.kernels.memory import outside
 from ethsync.kernels.rlp import item
 from ethsync.kernels.trie import BRANCH, KEY_NIBBLES, LEAF, UNKNOWN, nibble
 
@@ -174,10 +176,14 @@ def edge(buf, node_offsets, node_lengths, nodes, ends, right, work, keys, paths,
     Out: entry columns with room for MOST_ENTRIES / 2. Entries come out in ascending order on the left, descending on
     the right. Returns their number, or an error code. An entry equal to the key counts as inside.
     """
-    if work.shape[0] < 7 or work.shape[1] != KEY_NIBBLES or ends.shape[0] != 2 or node_lengths.shape[0] != nodes.shape[0]:
+    if work.shape[0] < 7 or work.shape[1] != KEY_NIBBLES or ends.shape[0] != 2 or ends.shape[1] != 32:
+        return NO_ROOM
+    if node_lengths.shape[0] != nodes.shape[0] or node_offsets.shape[0] != nodes.shape[0] or nodes.shape[1] != 32:
+        return NO_ROOM
+    if min(paths.shape[0], kinds.shape[0], offsets.shape[0], lengths.shape[0]) < keys.shape[0] or keys.shape[1] != 32:
         return NO_ROOM
     for k in range(nodes.shape[0]):
-        if node_offsets[k] < 0 or node_lengths[k] < 0 or node_offsets[k] + node_lengths[k] > buf.shape[0]:
+        if outside(buf, node_offsets[k], node_lengths[k]):
             return MALFORMED_NODE
     path, starts, sizes, lists = work[0], work[1], work[2], work[3]
     current = ABSENT

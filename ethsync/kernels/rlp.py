@@ -11,7 +11,7 @@ import numpy as np
 
 from ethsync.kernels.account import EMPTY_HASHES, canonical_integer_end, slim_span
 from ethsync.kernels.compiler import BOOL, BYTES, INTS, OUT_BYTES, OUT_INTS, OUT_ROWS, ROWS, inlined, kernel
-from ethsync.kernels.memory import copy, copy32, load8, store8
+from ethsync.kernels.memory import copy, copy32, load8, outside, store8
 
 MALFORMED = -1
 TOO_MANY = -2
@@ -208,7 +208,7 @@ def account_needs(buf, offsets, lengths, storage_rows, storage_roots, code_rows,
     if min(storage_rows.shape[0], storage_roots.shape[0], code_rows.shape[0], code_hashes.shape[0]) < n:
         return TOO_MANY
     for i in range(n):
-        if offsets[i] < 0 or lengths[i] < 0 or offsets[i] + lengths[i] > buf.shape[0]:
+        if outside(buf, offsets[i], lengths[i]):
             return MALFORMED
         begin, _, root, code = slim_span(buf, offsets[i], lengths[i])
         if begin < 0:
@@ -262,7 +262,7 @@ def write_pairs(keys, buf, offsets, lengths, values_are_lists, out):
     if offsets.shape[0] != n or lengths.shape[0] != n or keys.shape[1] != 32:
         return TOO_MANY
     for i in range(n):
-        if lengths[i] <= 0 or lengths[i] > LONGEST_VALUE or offsets[i] < 0 or offsets[i] + lengths[i] > buf.shape[0]:
+        if lengths[i] == 0 or lengths[i] > LONGEST_VALUE or outside(buf, offsets[i], lengths[i]):
             return MALFORMED
         need += lengths[i] + PAIR_OVERHEAD
     if out.shape[0] < need:
@@ -292,7 +292,7 @@ def gather(buf, offsets, lengths, out, starts):
     if lengths.shape[0] != offsets.shape[0] or starts.shape[0] < offsets.shape[0]:
         return TOO_MANY
     for i in range(offsets.shape[0]):
-        if lengths[i] < 0 or offsets[i] < 0 or offsets[i] + lengths[i] > buf.shape[0]:
+        if outside(buf, offsets[i], lengths[i]):
             return MALFORMED
         if at + lengths[i] > out.shape[0]:
             return TOO_MANY

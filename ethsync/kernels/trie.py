@@ -30,7 +30,7 @@ from ethsync.kernels.compiler import (
     kernel,
 )
 from ethsync.kernels.keccak import RATE, STATE_WORDS, absorb
-from ethsync.kernels.memory import copy, copy32, load8, store8, zero
+from ethsync.kernels.memory import copy, copy32, load8, outside, store8, zero
 from ethsync.kernels.rlp import header_size, write_header
 
 # Kinds of entries.
@@ -306,13 +306,13 @@ def check_input(keys, paths, kinds, buf, offsets, lengths, starts):
     n = keys.shape[0]
     if paths.shape[0] != n or kinds.shape[0] != n or offsets.shape[0] != n or lengths.shape[0] != n:
         return BAD_INPUT
-    if keys.shape[1] != 32 or starts.shape[0] == 0 or starts[0] != 0:
+    if keys.shape[1] != 32 or n == 0 or starts.shape[0] == 0 or starts[0] != 0:
         return BAD_INPUT
     for t in range(1, starts.shape[0]):
         if starts[t] <= starts[t - 1] or starts[t] >= n:
             return BAD_INPUT
     for i in range(n):
-        if lengths[i] <= 0 or offsets[i] < 0 or offsets[i] + lengths[i] > buf.shape[0]:
+        if lengths[i] == 0 or outside(buf, offsets[i], lengths[i]):
             return BAD_VALUE
         if kinds[i] <= SLIM_ACCOUNT:
             if paths[i] != KEY_NIBBLES:

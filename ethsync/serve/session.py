@@ -106,10 +106,11 @@ class Session:
         request = decoder(message.payload)
         kind = empty_reply(request).message
         self._server.counters.requests[kind] += 1
-        if self._server.profile.disconnect_after is not None and self._answered >= self._server.profile.disconnect_after:
+        profile = self._server.profile
+        if profile.disconnect_after is not None and self._answered >= profile.disconnect_after:
             raise PeerGone("this server's profile hangs up now")
-        if self._server.profile.delay:
-            await trio.sleep(self._server.profile.delay)
+        if profile.delay:
+            await trio.sleep(profile.delay)
         number = self._numbers[kind]
         self._numbers[kind] += 1
         reply = await trio.to_thread.run_sync(self._answer, request, number, limiter=self._limiter)
@@ -117,7 +118,7 @@ class Session:
             return []
         self._answered += 1
         late, self._previous = self._previous, reply
-        return [reply, late] if self._server.profile.repeats and late is not None else [reply]
+        return [reply, late] if profile.repeats and late is not None else [reply]
 
     def _answer(self, request: SnapRequest, number: int) -> Reply | None:
         """In a worker thread. What a state lacks is answered like a state that is not known."""

@@ -88,7 +88,8 @@ def _verify_whole(root: bytes, leaves: Leaves, page_depth: int) -> Proven:
         raise MalformedMessage(f"the reply cannot be a trie: {error}") from error
     if roots.tobytes() != root:
         raise Disproved(f"the whole trie gives root {roots.tobytes().hex()} instead of {root.hex()}")
-    return Proven(leaves, False, tops.firsts, tops, False, False)
+    groups = tops.firsts if len(tops) else np.array([0, len(leaves)], np.int64)
+    return Proven(leaves, False, groups, tops, False, False)
 
 
 def _cut(leaves: Leaves, tops: Tops, left: int, right: int) -> Proven:
@@ -120,8 +121,14 @@ def _edge(root: bytes, key: bytes, nodes: ProofNodes, hashes: Bytes, *, right: b
     if n < 0:
         raise MalformedMessage("the proof has a node that is not a trie node")
     step = -1 if right else 1
-    return Entries(*(np.ascontiguousarray(column[:n][::step]) for column in (keys, paths, kinds)), nodes.buf,
-                   *(np.ascontiguousarray(column[:n][::step]) for column in (offsets, lengths)))  # fmt: skip
+    return Entries(
+        np.ascontiguousarray(keys[:n][::step]),
+        np.ascontiguousarray(paths[:n][::step]),
+        np.ascontiguousarray(kinds[:n][::step]),
+        nodes.buf,
+        np.ascontiguousarray(offsets[:n][::step]),
+        np.ascontiguousarray(lengths[:n][::step]),
+    )
 
 
 def _joined(left: Entries, leaves: Leaves, right: Entries) -> Entries:

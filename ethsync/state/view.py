@@ -25,6 +25,7 @@ from ethsync.store.schema import (
     ACCOUNT_PAGE,
     BUNDLE,
     CODE,
+    DEBT,
     FACT_DEPTH,
     FACT_PIVOT,
     HEADER,
@@ -112,6 +113,11 @@ class StateView:
         """Whether the part of the account trie around a key is stored."""
         at = bisect_right(self._held, (int.from_bytes(key, "big"), 1 << 257)) - 1
         return at >= 0 and int.from_bytes(key, "big") < self._held[at][1]
+
+    def is_complete(self) -> bool:
+        """Whether every account is stored, and nothing is owed for any. Says nothing about whether it was verified."""
+        whole = len(self._held) == 1 and self._held[0] == (0, 1 << 256)
+        return whole and not any(True for _ in self.datadir.accounts.scan(DEBT, keys_only=True))
 
     def account(self, key: bytes) -> Account | None:
         """The account with this address hash, None if the state has none. Raises NotHeld, DatadirDamaged."""

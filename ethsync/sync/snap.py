@@ -96,7 +96,7 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
     Continues whatever an earlier run left. Raises EthsyncError; whatever was stored stays.
     """
     network = options.network
-    form = Format(FORMAT_VERSION, network.name, network.chain_id, network.genesis_hash.hex())
+    form = Format(FORMAT_VERSION, network.name, network.chain_id, f"0x{network.genesis_hash.hex()}")
     async with _opened(options.datadir, form) as datadir:
         header = stored_pivot(datadir)
         if header is not None:
@@ -104,12 +104,14 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
             verified = stored_verdict(datadir)
             if verified is not None:
                 _show(progress, header)
+                _count(progress, verified)
                 progress.phase, progress.key_space, progress.verified = Phase.DONE, 1.0, 1.0
                 return verified
         check_space(datadir, options.space_floor)
         limiter = trio.CapacityLimiter(options.cores or os.cpu_count() or 1)
         header = await _download(options, datadir, header, limiter, progress)
         progress.phase = Phase.VERIFYING
+        progress.verification.started = trio.current_time()
 
         def report(share: float) -> None:
             progress.verified = min(share, 0.999)
@@ -119,6 +121,8 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
             header.number, f"0x{header.hash.hex()}", f"0x{header.state_root.hex()}", findings.accounts, findings.slots,
             findings.contracts, findings.codes, findings.bytes, int(time.time()),
         )  # fmt: skip
+        progress.verification.ended = trio.current_time()
+        _count(progress, verified)
         datadir.accounts.put(FACT_VERIFIED, json.dumps(asdict(verified)).encode(), sync=True)
         progress.verified, progress.phase = 1.0, Phase.DONE
         return verified
@@ -150,6 +154,18 @@ def _show(progress: Progress, header: Header) -> None:
     progress.block_hash, progress.state_root = f"0x{header.hash.hex()}", f"0x{header.state_root.hex()}"
 
 
+def _count(progress: Progress, verified: Verified) -> None:
+    """Put the verified totals in place of what was counted on the way; what this run did not fetch, it had kept."""
+    for stage, total in (
+        (progress.accounts, verified.accounts),
+        (progress.storage, verified.slots),
+        (progress.codes, verified.codes),
+    ):
+        fetched = stage.items - stage.kept_items
+        stage.items, stage.kept_items = total, max(0, total - fetched)
+    progress.contracts = verified.contracts
+
+
 async def _download(
     options: SnapOptions, datadir: Datadir, header: Header | None, limiter: trio.CapacityLimiter, progress: Progress
 ) -> Header:
@@ -174,7 +190,6 @@ async def _download(
         await run_download(download, stages)
         writer.close()
         await writer.finished.wait()
-        import sys; print(writer.statistics, file=sys.stderr)
         services.cancel_scope.cancel()
     return header
 

@@ -11,10 +11,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import ethsync
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PACKAGES = ("ethsync", "numba", "llvmlite", "numpy", "trio", "plyvel", "plyvel-next", "coincurve", "cramjam",
+PACKAGES = ("numba", "llvmlite", "numpy", "trio", "plyvel", "plyvel-next", "coincurve", "cramjam",
             "pycryptodome", "rich")  # fmt: skip
 """Packages whose versions explain a measurement."""
 
@@ -151,7 +153,7 @@ def read_machine(proc: Path = Path("/proc")) -> Machine:
         instruction_set=INSTRUCTION_SET,
         system=platform.platform(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
-        packages={name: _version(name) for name in PACKAGES},
+        packages={"ethsync": ethsync.__version__, **{name: _version(name) for name in PACKAGES}},
     )
 
 

@@ -38,10 +38,6 @@ def build_report(
     Sizes are in bytes, times in seconds (lag in milliseconds), rates per second over what this run fetched. What the
     system does not tell is None. `error` is the line that said why it failed.
     """
-    seconds = max(0.0, now - progress.started)
-    stages = (progress.accounts, progress.storage, progress.codes)
-    leaves = sum(stage.items - stage.kept_items for stage in stages[:2])
-    state_bytes = sum(stage.bytes - stage.kept_bytes for stage in stages)
     return {
         "format": FORMAT,
         "date": date,
@@ -52,24 +48,7 @@ def build_report(
         "phase": progress.phase.value,
         "error": error,
         "block": {"number": progress.block_number, "hash": progress.block_hash, "state_root": progress.state_root},
-        "sync": {
-            "wall_s": _rounded(seconds),
-            "leaves": leaves,
-            "leaves_per_s": _ratio(leaves, seconds),
-            "key_space": progress.key_space,
-            "contracts": progress.contracts,
-            "restarts": progress.restarts,
-            "wire_bytes": progress.wire_bytes,
-            "wire_bytes_per_s": _ratio(progress.wire_bytes, seconds),
-            "state_bytes": state_bytes,
-            "peak_anon_bytes": peak_anonymous,
-            "peak_resident_bytes": resources.peak_resident,
-            "database_bytes": progress.written_bytes,
-            "disk_read_bytes": resources.disk_read,
-            "disk_written_bytes": resources.disk_written,
-            "write_amplification": _ratio(resources.disk_written, state_bytes),
-            "loop_lag_p99_ms": None if lag is None else _millis(lag.lag.quantile(0.99)),
-        },
+        "sync": _sync(progress, now, resources, peak_anonymous, lag),
         "stages": {
             "accounts": _stage(progress.accounts, now),
             "storage": _stage(progress.storage, now),
@@ -100,6 +79,34 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"the report cannot be written to {path}: {error.strerror}", hint="name a file in a directory that exists"
         ) from error
+
+
+def _sync(
+    progress: Progress, now: float, resources: Resources, peak_anonymous: int | None, lag: LoopLag | None
+) -> dict[str, Any]:
+    """Return the figures of the whole run; leaves are accounts and slots."""
+    seconds = max(0.0, now - progress.started)
+    stages = (progress.accounts, progress.storage, progress.codes)
+    leaves = sum(stage.items - stage.kept_items for stage in stages[:2])
+    state_bytes = sum(stage.bytes - stage.kept_bytes for stage in stages)
+    return {
+        "wall_s": _rounded(seconds),
+        "leaves": leaves,
+        "leaves_per_s": _ratio(leaves, seconds),
+        "key_space": progress.key_space,
+        "contracts": progress.contracts,
+        "restarts": progress.restarts,
+        "wire_bytes": progress.wire_bytes,
+        "wire_bytes_per_s": _ratio(progress.wire_bytes, seconds),
+        "state_bytes": state_bytes,
+        "peak_anon_bytes": peak_anonymous,
+        "peak_resident_bytes": resources.peak_resident,
+        "database_bytes": progress.written_bytes,
+        "disk_read_bytes": resources.disk_read,
+        "disk_written_bytes": resources.disk_written,
+        "write_amplification": _ratio(resources.disk_written, state_bytes),
+        "loop_lag_p99_ms": None if lag is None else _millis(lag.lag.quantile(0.99)),
+    }
 
 
 def _machine(machine: Machine) -> dict[str, Any]:

@@ -179,7 +179,8 @@ FIRST_END = 12 + 6 * 31  # of the page above: six suffixes of 31 bytes
     ids=[
         "intact", "version 0", "version 2", "path of 65 nibbles", "path of 255 nibbles", "no leaves",
         "a leaf too few", "leaves beyond counting", "a byte of values too many", "values beyond counting",
-        "key under another path", "first end beyond the values", "values left over", "a byte after the page", "last byte missing",
+        "key under another path", "first end beyond the values", "values left over", "a byte after the page",
+        "last byte missing",
         "only a header", "half a header", "nothing",
     ],
 )  # fmt: skip

@@ -18,6 +18,8 @@ from ethsync.logs import LogFormat
 from ethsync.sync.progress import Phase, Progress
 from ethsync.ui.display import ErrorConsole, run_display
 
+NOVEMBER_2023 = 1_700_000_000.25
+
 
 def pipe() -> tuple[ErrorConsole, io.StringIO]:
     stream = io.StringIO()

@@ -1,0 +1,5 @@
+"""`python -m ethsync`."""
+
+from ethsync.cli import main
+
+main()

@@ -1,0 +1,159 @@
+"""The command line: options, their checks, exit codes. What commands do is in `ethsync.commands`.
+
+Exit codes: 0 done and verified; 1 failed, with one line that says why and what to do; 2 wrong usage; 130 interrupted,
+with everything kept.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import ethsync
+from ethsync.errors import ConfigError, EthsyncError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+DATADIR = click.option(
+    "--datadir", type=click.Path(file_okay=False, path_type=Path), required=True, help="Directory of an earlier sync."
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(ethsync.__version__, prog_name="ethsync")
+def commands() -> None:
+    """Fetch, prove and use Ethereum's whole state."""
+
+
+@commands.command()
+@click.option("--network", required=True, help="mainnet, sepolia, hoodi, holesky, a geth genesis JSON, or demo.")
+@click.option("--peer", "peers", multiple=True, metavar="ENODE", help="A node to sync from; may be repeated.")
+@click.option("--head", metavar="hash:0x…", help="The block to trust: its state is what is synced.")
+@click.option("--datadir", type=click.Path(path_type=Path), help="Where to keep the state.  [default: per network]")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a JSON report at the end.")
+@click.option("--min-free", default=512, show_default=True, metavar="MIB", help="Stop when less disk space is free.")
+@click.option("--patience", default=60.0, show_default=True, metavar="S", help="Give up after so long without data.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning")
+def snap(
+    network: str,
+    peers: tuple[str, ...],
+    head: str | None,
+    datadir: Path | None,
+    report: Path | None,
+    min_free: int,
+    patience: float,
+    log_format: str,
+    log_level: str,
+) -> int:
+    """Sync the whole state of a block: download, prove, store, verify. Run it again to continue."""
+    from ethsync.commands.snap import SnapCommand, run
+
+    return run(
+        SnapCommand(network, peers, head, datadir, report, min_free << 20, patience, log_format, log_level, sys.argv)
+    )
+
+
+@commands.command()
+@DATADIR
+@AS_JSON
+def status(datadir: Path, as_json: bool) -> int:
+    """Show what a data directory holds and what is missing."""
+    from ethsync.commands.status import run
+
+    return run(datadir, as_json)
+
+
+@commands.command()
+@DATADIR
+@AS_JSON
+def verify(datadir: Path, as_json: bool) -> int:
+    """Recompute every root and every code hash from the bytes on disk."""
+    from ethsync.commands.verify import run
+
+    return run(datadir, as_json)
+
+
+@commands.command()
+@click.argument("account", metavar="ADDRESS|0xHASH")
+@click.option("--slot", "slots", multiple=True, metavar="N", help="A storage slot (number or 0x…); may be repeated.")
+@click.option("--code", is_flag=True, help="Print the bytecode too.")
+@DATADIR
+@AS_JSON
+def get(account: str, slots: tuple[str, ...], code: bool, datadir: Path, as_json: bool) -> int:
+    """Read an account, storage slots and code back, with their proof checked."""
+    from ethsync.commands.get import run
+
+    return run(account, slots, code, datadir, as_json)
+
+
+@commands.command()
+@click.option("--datadir", type=click.Path(file_okay=False, path_type=Path), help="A complete state to serve.")
+@click.option("--synthetic", metavar="SPEC", help="Or one made up: accounts=1000000,contracts=50000,slots=…,seed=1")
+@click.option("--listen", default="127.0.0.1:0", show_default=True, metavar="HOST:PORT")
+@click.option("--profile", default="geth", show_default=True, help="Whose behaviour to imitate; for tests.")
+@AS_JSON
+def serve(datadir: Path | None, synthetic: str | None, listen: str, profile: str, as_json: bool) -> int:
+    """Serve a state to other nodes over snap/1 and eth/68-69."""
+    from ethsync.commands.serve import run
+
+    return run(datadir, synthetic, listen, profile, as_json)
+
+
+@commands.command()
+@click.option("--accounts", default=1_000_000, show_default=True)
+@click.option("--slots", default=1_400_000, show_default=True)
+@click.option("--codes", default=50_000, show_default=True)
+@AS_JSON
+def bench(accounts: int, slots: int, codes: int, as_json: bool) -> int:
+    """Measure the kernels, then a whole sync from a second process over loopback."""
+    from ethsync.commands.bench import run
+
+    return run(accounts, slots, codes, as_json)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    try:
+        code = commands.main(arguments, prog_name="ethsync", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = EXIT_USAGE
+    except click.Abort:
+        code = EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        code = EXIT_INTERRUPTED
+    except (EthsyncError, BaseExceptionGroup) as error:
+        code = _complain(error)
+    sys.exit(code or 0)
+
+
+def _complain(error: BaseException) -> int:
+    """Print our own errors as one line; anything else is a bug and is raised again with its traceback."""
+    ours = list(_own_errors(error))
+    if not ours:
+        raise error
+    click.echo(f"ethsync: {ours[0]}", err=True)
+    return EXIT_USAGE if isinstance(ours[0], ConfigError) else EXIT_FAILED
+
+
+def _own_errors(error: BaseException) -> list[EthsyncError]:
+    """All errors of our tree in a group, unless something else is among them."""
+    if isinstance(error, EthsyncError):
+        return [error]
+    if not isinstance(error, BaseExceptionGroup):
+        return []
+    found = [_own_errors(each) for each in error.exceptions]
+    return [each for part in found for each in part] if all(found) else []

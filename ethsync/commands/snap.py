@@ -1,0 +1,158 @@
+"""`ethsync snap`: options → a sync with display, signals and report."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import coincurve
+import trio
+
+from ethsync.cli import EXIT_INTERRUPTED
+from ethsync.commands.child import open_serving_process
+from ethsync.commands.places import cache_directory, default_datadir
+from ethsync.errors import ConfigError, EthsyncError
+from ethsync.logs import LogFormat, configure_logging
+from ethsync.networks import BUILT_IN, Network, load_network
+from ethsync.sync.heads import FORM, parse_head
+from ethsync.sync.progress import Progress
+from ethsync.sync.snap import SnapOptions, run_snap
+from ethsync.ui.display import run_display
+from ethsync.ui.lines import kept_line, success_line
+from ethsync.ui.machine import read_machine, read_resources, utc_now
+from ethsync.ui.measure import LoopLag, PeakMemory, run_memory_sampler
+from ethsync.ui.report import build_report, write_report
+from ethsync.wire.enode import Enode, parse_enode
+
+DEMO = "demo"
+DEMO_STATE = "accounts=200000,contracts=20000,slots=300000,codes=5000,seed=1"
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapCommand:
+    """The command line of `ethsync snap`. Sizes in bytes, times in seconds."""
+
+    network: str
+    peers: Sequence[str]
+    head: str | None
+    datadir: Path | None
+    report: Path | None
+    min_free: int
+    patience: float
+    log_format: str
+    log_level: str
+    arguments: Sequence[str]
+
+
+def run(command: SnapCommand) -> int:
+    """Run the sync; return the exit code. Raises EthsyncError."""
+    configure_logging(LogFormat(command.log_format), command.log_level)
+    lag = LoopLag()
+    return trio.run(_run, command, lag, instruments=[lag])
+
+
+async def _run(command: SnapCommand, lag: LoopLag) -> int:
+    """The sync beside its display; a signal ends it in good order."""
+    progress = Progress(trio.current_time())
+    memory = PeakMemory()
+    received: list[int] = []
+    failure: BaseException | None = None
+    with trio.open_signal_receiver(*SIGNALS) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def stop_on_signal() -> None:
+                async for number in signals:
+                    received.append(number)
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(stop_on_signal)
+            await nursery.start(run_memory_sampler, memory)
+            try:
+                await _sync(command, progress)
+            except (EthsyncError, BaseExceptionGroup) as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+    now = trio.current_time()
+    if command.report is not None:
+        reason = str(failure) if failure is not None else ("interrupted" if received else None)
+        write_report(
+            command.report,
+            build_report(
+                progress, now=now, date=utc_now(), command=command.arguments, machine=read_machine(),
+                resources=read_resources(), peak_anonymous=memory.peak, lag=lag, error=reason,
+            ),
+        )  # fmt: skip
+    if failure is not None:
+        raise failure
+    if received:
+        click.echo(kept_line(progress), err=True)
+        return EXIT_INTERRUPTED
+    click.echo(success_line(progress, now))
+    return 0
+
+
+async def _sync(command: SnapCommand, progress: Progress) -> None:
+    async with _options(command) as options:
+        progress.started = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            show = await nursery.start(_display_scope, progress, LogFormat(command.log_format))
+            try:
+                await run_snap(options, progress)
+            finally:
+                show.cancel()
+
+
+async def _display_scope(
+    progress: Progress, log_format: LogFormat, *, task_status: trio.TaskStatus[trio.CancelScope]
+) -> None:
+    with trio.CancelScope() as scope:
+        task_status.started(scope)
+        await run_display(progress, log_format=log_format)
+
+
+@asynccontextmanager
+async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
+    """What to sync; for the demo with a serving process that lives as long as the block."""
+    key = coincurve.PrivateKey()
+    async with AsyncExitStack() as stack:
+        if command.network == DEMO:
+            if command.peers or command.head:
+                raise ConfigError("the demo brings its own peer and block", hint="leave out --peer and --head")
+            server = await stack.enter_async_context(
+                open_serving_process("--synthetic", DEMO_STATE, "--datadir", str(cache_directory() / "demo-state"))
+            )
+            place = command.datadir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ethsync-demo-")))
+            network = replace(load_network(server.genesis), name=DEMO)
+            yield SnapOptions(
+                network, [parse_enode(server.enode)], parse_head(server.head), place, key, command.min_free,
+                command.patience,
+            )  # fmt: skip
+            return
+        network = load_network(command.network)
+        yield SnapOptions(
+            network, _peers(command, network), _head(command), command.datadir or default_datadir(network.name), key,
+            command.min_free, command.patience,
+        )  # fmt: skip
+
+
+def _peers(command: SnapCommand, network: Network) -> list[Enode]:
+    if not command.peers:
+        hint = "name nodes that serve snap with --peer enode://…"
+        if network.name in BUILT_IN:
+            hint += "; finding peers on public networks is not built yet"
+        raise ConfigError("no peer to sync from", hint=hint)
+    return [parse_enode(text) for text in command.peers]
+
+
+def _head(command: SnapCommand) -> bytes:
+    if command.head is None:
+        raise ConfigError("which block is to be trusted?", hint=f"name it with --head {FORM}; peers cannot be asked")
+    return parse_head(command.head)
+

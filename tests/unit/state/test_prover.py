@@ -1,0 +1,175 @@
+"""Merkle proofs made from leaves and from pages, against the `trie` package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import rlp
+from trie import HexaryTrie
+
+from ethsync.errors import DatadirDamaged
+from ethsync.kernels.trie import LEAF
+from ethsync.state.columns import Leaves, entries_of, leaves_of
+from ethsync.state.paged import PagedTrie
+from ethsync.state.pages import encode_pages, path_of, tops_of
+from ethsync.state.prover import BranchSource, EmbeddedNode, leaf_trie, node_at, path_nodes, value_at
+from ethsync.state.tries import build
+from ethsync.store.leveldb import Database
+from tests.oracles.leaf_sets import SHAPES, LeafSet, leaf_set
+from tests.oracles.tries import path_of as decoded_path
+from tests.oracles.tries import proof_of, trie_of
+
+PAGES, TOPS = b"A", b"T"
+SEEDS = range(6)
+
+
+def store(database: Database, leaves: Leaves, depth: int, split: str | None = None) -> None:
+    """Write pages of `depth` nibbles; where their path begins with `split`, pages of one nibble more."""
+    for level, wanted in ((depth, False), (depth + 1, True)):
+        _, tops = build(entries_of(leaves), page_depth=level, rooted=False)
+        rows = tops.firsts.tolist()
+        values = {row: leaves.value(row) for row in rows[:-1]}
+        for first, last, top in zip(rows, rows[1:], tops_of(tops, leaves, values), strict=False):
+            path = path_of(leaves.key(first), level)
+            if (split is not None and leaves.key(first).hex().startswith(split)) is not wanted:
+                continue
+            page = encode_pages(leaves, np.array([first, last]), level)[0]
+            database.put(PAGES + path.stored, page)
+            database.put(TOPS + path.stored, top.encode())
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(tmp_path / "db", create=True)
+    yield opened
+    opened.close()
+
+
+def questions(rng: Random, truth: LeafSet) -> list[bytes]:
+    """Keys that are there, keys beside them, and keys far away."""
+    present = rng.sample(truth.keys, min(8, len(truth)))
+    beside = [bytes([*key[:-1], key[-1] ^ 1]) for key in present]
+    parting = [key[:k] + bytes([key[k] ^ 0x11]) + key[k + 1 :] for key in present for k in (0, 3, 29)]
+    return [*present, *beside, *parting, rng.randbytes(32), bytes(32), b"\xff" * 32]
+
+
+def check(source: BranchSource, trie: HexaryTrie, truth: LeafSet, keys: list[bytes]) -> None:
+    values = dict(zip(truth.keys, truth.values, strict=True))
+    for key in keys:
+        nodes = path_nodes(source, key)
+        # The oracle sends exactly the same nodes,
+        assert nodes == proof_of(trie, key)
+        # believes ours,
+        proof = [rlp.decode(node) for node in nodes]
+        assert HexaryTrie.get_from_proof(trie.root_hash, key, proof) == values.get(key, b"")
+        # and the walk itself finds the same value.
+        assert value_at(source, key) == values.get(key)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_proofs_from_leaves_are_those_of_the_trie_package(shape: str, seed: int) -> None:
+    rng = Random(seed)
+    truth = leaf_set(rng, shape, 60)
+    source = leaf_trie(leaves_of(truth.keys, truth.values))
+    check(source, trie_of(truth.keys, truth.values), truth, questions(rng, truth))
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_proofs_from_stored_pages_are_those_of_the_trie_package(shape: str, depth: int, database: Database) -> None:
+    # Given pages of any depth, also deeper than the part of the trie that stays in memory
+    rng = Random(depth)
+    truth = leaf_set(rng, shape, 60)
+    store(database, leaves_of(truth.keys, truth.values), depth)
+    # When keys are proven, then it does not show where the pages were cut.
+    source = PagedTrie(database, PAGES, TOPS, depth, LEAF)
+    check(source, trie_of(truth.keys, truth.values), truth, questions(rng, truth))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 5])
+def test_split_pages_are_proven_and_read_like_others(depth: int, database: Database) -> None:
+    # Given a trie in which the pages under one path are a nibble longer than the others
+    rng = Random(depth)
+    keys = sorted({bytes([0xAB, 0xCD, rng.choice((0, 0x50, 0xEF))]) + rng.randbytes(29) for _ in range(60)}
+                  | {rng.randbytes(32) for _ in range(60)})  # fmt: skip
+    truth = LeafSet("split", keys, [rng.randbytes(20) for _ in keys])
+    store(database, leaves_of(truth.keys, truth.values), depth, split="abcdef"[:depth])
+    source = PagedTrie(database, PAGES, TOPS, depth, LEAF)
+    check(source, trie_of(truth.keys, truth.values), truth, questions(rng, truth))
+    for key in questions(rng, truth):
+        assert source.value(key) == dict(zip(truth.keys, truth.values, strict=True)).get(key)
+        found = source.read(key, b"\xff" * 32, 400)
+        first = sum(other < key for other in truth.keys)
+        assert [found.key(row) for row in range(len(found))] == truth.keys[first : first + 8]  # 7 · 52 ≤ 400 < 8 · 52
+
+
+@pytest.mark.parametrize("origin", [bytes(32), b"\x40" + bytes(31), b"\xff" * 32])
+@pytest.mark.parametrize("end", [None, b"\x41" + bytes(31), b"\xc0" + bytes(31)])
+def test_blocks_go_through_all_leaves_in_order(origin: bytes, end: bytes | None, database: Database) -> None:
+    rng = Random(5)
+    truth = leaf_set(rng, "random_keys", 300)
+    store(database, leaves_of(truth.keys, truth.values), 2)
+    blocks = list(PagedTrie(database, PAGES, TOPS, 2, LEAF).blocks(origin, end))
+    found = [(block.key(row), block.value(row)) for block in blocks for row in range(len(block))]
+    expected = zip(truth.keys, truth.values, strict=True)
+    assert found == [(key, value) for key, value in expected if origin <= key and (end is None or key < end)]
+
+
+def all_nodes(trie: HexaryTrie) -> dict[str, bytes | None]:
+    """Every node of an oracle's trie by its path: its RLP, or None if it stands in its parent."""
+    found: dict[str, bytes | None] = {}
+
+    def visit(node: Any, path: str) -> None:
+        encoded = rlp.encode(node)
+        found[path] = encoded if len(encoded) >= 32 or not path else None
+        children = (
+            [(f"{k:x}", child) for k, child in enumerate(node[:16]) if child]
+            if len(node) == 17
+            else [(decoded_path(node[0])[0], node[1])] * (not decoded_path(node[0])[1])
+        )
+        for step, child in children:
+            visit(child if isinstance(child, list) else rlp.decode(trie.db[child]), path + step)
+
+    visit(rlp.decode(trie.db[trie.root_hash]), "")
+    return found
+
+
+@pytest.mark.parametrize("depth", [0, 2, 5])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_node_is_found_by_its_path_and_no_other(shape: str, depth: int, database: Database) -> None:
+    rng = Random(depth)
+    truth = leaf_set(rng, shape, 40)
+    expected = all_nodes(trie_of(truth.keys, truth.values))
+    store(database, leaves_of(truth.keys, truth.values), depth)
+    source = PagedTrie(database, PAGES, TOPS, depth, LEAF)
+    for path, node in expected.items():
+        if node is None:
+            with pytest.raises(EmbeddedNode):
+                node_at(source, path)
+        else:
+            assert node_at(source, path) == node
+    for key in questions(rng, truth):
+        for size in range(0, 65, 3):
+            if key.hex()[:size] not in expected:
+                assert node_at(source, key.hex()[:size]) is None
+
+
+def test_an_empty_trie_has_no_nodes(database: Database) -> None:
+    source = PagedTrie(database, PAGES, TOPS, 3, LEAF)
+    assert path_nodes(source, bytes(32)) == []
+    assert node_at(source, "") is None
+    assert len(source.read(bytes(32), b"\xff" * 32, 1000)) == 0
+    assert source.value(bytes(32)) is None
+
+
+def test_a_page_shorter_than_its_header_is_damage(database: Database) -> None:
+    for number in (1, 2):
+        database.put(PAGES + path_of(bytes([number]) * 32, 2).stored, b"\x01")
+    with pytest.raises(DatadirDamaged):
+        PagedTrie(database, PAGES, TOPS, 2, LEAF).read(bytes(32), b"\xff" * 32, 1000)
