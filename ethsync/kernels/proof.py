@@ -24,7 +24,6 @@ from ethsync.kernels.compiler import (
     kernel,
 )
 from ethsync.kernels.memory import outside
-from ethsync.kernels.memory import outside
 from ethsync.kernels.rlp import item
 from ethsync.kernels.trie import BRANCH, KEY_NIBBLES, LEAF, UNKNOWN, nibble
 
@@ -223,8 +222,8 @@ def edge(buf, node_offsets, node_lengths, nodes, ends, right, work, keys, paths,
                 return MALFORMED_NODE
             side = compare(path, ends, 1, depth, stop)
             if is_leaf or side != 0:
-                outside = side > 0 if right else side < 0
-                if not outside:
+                beyond = side > 0 if right else side < 0
+                if not beyond:
                     return n
                 return emit_short(n, buf, depth, path, starts, sizes, lists, keys, paths, kinds, offsets, lengths)
             if stop == depth or stop == KEY_NIBBLES:

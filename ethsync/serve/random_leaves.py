@@ -68,7 +68,7 @@ def words(seed: int, kind: Kind, numbers: Ints, count: int) -> Words:
 
 def as_bytes(row_words: Words) -> Bytes:
     """Words (n, w) as big-endian bytes (n, 8 w)."""
-    return np.ascontiguousarray(row_words).byteswap().view(np.uint8).reshape(len(row_words), -1)
+    return np.ascontiguousarray(row_words).byteswap().view(np.uint8).reshape(len(row_words), 8 * row_words.shape[1])
 
 
 def under(row_words: Words, part: int, nibbles: int) -> None:

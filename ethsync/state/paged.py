@@ -128,7 +128,7 @@ class PagedTrie:
     def _stored_pages(self, origin: bytes) -> Iterator[tuple[PagePath, bytes]]:
         """Pages in order, from the first that reaches `origin` on. Split ones have longer paths."""
         first = int.from_bytes(origin, "big")
-        for stored, value in self._database.scan(self._pages, start=path_of(origin, self.depth).stored):
+        for stored, value in self._database.scan(self._pages, start=scan_start(path_of(origin, self.depth))):
             path = stored_path(stored)
             if path.end > first:
                 yield path, value
@@ -162,7 +162,7 @@ class PagedTrie:
 
     def _stored_tops(self, under: PagePath) -> Iterator[Top]:
         """Top records of the pages under a path."""
-        for stored, record in self._database.scan(self._tops, start=under.stored[:-1]):
+        for stored, record in self._database.scan(self._tops, start=scan_start(under)):
             if stored_path(stored).first >= under.end:
                 return
             yield decode_top(record)
@@ -184,6 +184,12 @@ def _leaf_bytes(page: bytes) -> int:
     if len(page) < PAGE_HEADER:
         raise DatadirDamaged("a page is shorter than its header")
     return KEY_BYTES * int.from_bytes(page[4:8], "little") + int.from_bytes(page[8:12], "little")
+
+
+def scan_start(path: PagePath) -> bytes:
+    """Where the keys of a path and of all longer ones begin: without the number of nibbles, which would sort a path
+    behind some of those below it."""
+    return path.stored[:-1]
 
 
 def joined(parts: list[Entries]) -> Entries:

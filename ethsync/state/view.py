@@ -18,7 +18,7 @@ from ethsync.hashing import EMPTY_CODE_HASH
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
 from ethsync.state.account import Account, decode_slim
 from ethsync.state.columns import Leaves, no_leaves
-from ethsync.state.paged import ZERO_KEY, PagedTrie, SmallTrie
+from ethsync.state.paged import ZERO_KEY, PagedTrie, SmallTrie, scan_start
 from ethsync.state.pages import Bundle, PagePath, decode_bundle, path_of, stored_path
 from ethsync.state.prover import path_nodes
 from ethsync.store.schema import (
@@ -213,7 +213,7 @@ class StateView:
         if usual is not None:
             return (decode_bundle(under, usual),)
         found = []
-        for stored, value in self.datadir.bundles.scan(BUNDLE, start=under.stored):
+        for stored, value in self.datadir.bundles.scan(BUNDLE, start=scan_start(under)):
             path = stored_path(stored)
             if path.first >= under.end:
                 break

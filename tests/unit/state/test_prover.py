@@ -25,7 +25,7 @@ from tests.oracles.tries import path_of as decoded_path
 from tests.oracles.tries import proof_of, trie_of
 
 PAGES, TOPS = b"A", b"T"
-SEEDS = range(6)
+SEEDS = range(3)
 
 
 def store(database: Database, leaves: Leaves, depth: int, split: str | None = None) -> None:
@@ -52,7 +52,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def questions(rng: Random, truth: LeafSet) -> list[bytes]:
     """Keys that are there, keys beside them, and keys far away."""
-    present = rng.sample(truth.keys, min(8, len(truth)))
+    present = rng.sample(truth.keys, min(5, len(truth)))
     beside = [bytes([*key[:-1], key[-1] ^ 1]) for key in present]
     parting = [key[:k] + bytes([key[k] ^ 0x11]) + key[k + 1 :] for key in present for k in (0, 3, 29)]
     return [*present, *beside, *parting, rng.randbytes(32), bytes(32), b"\xff" * 32]
@@ -80,7 +80,7 @@ def test_proofs_from_leaves_are_those_of_the_trie_package(shape: str, seed: int)
     check(source, trie_of(truth.keys, truth.values), truth, questions(rng, truth))
 
 
-@pytest.mark.parametrize("depth", [0, 1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("depth", [0, 1, 3, 4, 6])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_proofs_from_stored_pages_are_those_of_the_trie_package(shape: str, depth: int, database: Database) -> None:
     # Given pages of any depth, also deeper than the part of the trie that stays in memory
