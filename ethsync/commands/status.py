@@ -34,7 +34,7 @@ def collect(datadir: Datadir) -> dict[str, Any]:
     header, verified = stored_pivot(datadir), stored_verdict(datadir)
     kept = read_kept(datadir)
     sweep = Sweep(((marker.origin, marker.end) for marker in kept.markers), kept.depth)
-    records = [decode_record(value) for _, value in datadir.storage.scan(RECORD)]
+    records = [decode_record(value) for _, value in datadir.ledger.scan(RECORD)]
     return {
         "datadir": str(datadir.path),
         "network": datadir.format.network,

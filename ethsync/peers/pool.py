@@ -35,6 +35,8 @@ class PeerPool:
     outcomes: Counter[tuple[RequestKind, Outcome]] = field(default_factory=Counter)
     banned: dict[bytes, str] = field(default_factory=dict)
     """Public keys of liars, with what they did; for the life of the process."""
+    dropped: dict[bytes, str] = field(default_factory=dict)
+    """The same of everyone that we hung up on; those who were only undecodable are dialled again."""
     failures: dict[bytes, str] = field(default_factory=dict)
     """Why a wanted node is not connected, by public key."""
     wire_bytes: int = 0
@@ -54,14 +56,16 @@ class PeerPool:
         self.outcomes[kind, outcome] += 1
         peer.record.note(kind, outcome, trio.current_time())
         if peer.record.malformed_in_a_row >= MOST_MALFORMED:
-            self.drop(peer, PeerError(f"{peer} sent {MOST_MALFORMED} undecodable answers in a row"))
+            self.drop(peer, PeerError(f"{MOST_MALFORMED} undecodable answers in a row"))
 
     def drop(self, peer: Peer, verdict: PeerError) -> None:
         """Hang up with the reason that fits the error; a liar is not dialled again."""
+        key, sentence = peer.enode.public_key, f"{peer} was dropped: {verdict}"
+        self.dropped[key] = sentence
         if isinstance(verdict, Disproved):
-            self.banned[peer.enode.public_key] = str(verdict)
+            self.banned[key] = sentence
         if peer.number in self._scopes:
-            self._verdicts[peer.number] = verdict
+            self._verdicts[peer.number] = type(verdict)(sentence)
             self._scopes[peer.number].cancel()
 
     def candidates(self, now: float) -> list[Candidate]:

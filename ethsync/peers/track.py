@@ -78,7 +78,9 @@ class Track:
             self.budget = min(self.budget * 2, LARGEST_BUDGET)
 
     def timed_out(self) -> None:
-        """No answer came in time."""
+        """No answer came in time: the peer is no faster than what was asked for, over the time it had."""
+        bound = self.budget / self.round_trip.timeout()
+        self.rate = bound if not self.rate else self.rate + RATE_SMOOTHING * (bound - self.rate)
         self.round_trip.timed_out()
         self.budget = max(self.budget // 2, SMALLEST_BUDGET)
 
@@ -107,6 +109,11 @@ class Record:
     def in_flight(self) -> int:
         """Requests under way."""
         return sum(track.in_flight for track in self.tracks.values())
+
+    @property
+    def untried(self) -> bool:
+        """Whether no request for state has ended yet, or is under way."""
+        return not self.in_flight and all(kind is RequestKind.HEADERS for kind, _ in self.outcomes)
 
     def score(self, now: float) -> float:
         """Current score, decayed toward neutral."""

@@ -100,7 +100,8 @@ def _with_other_value(items: Pairs) -> Pairs:
 
 gap = _on_leaves(_without_middle)
 truncated = _on_leaves(lambda items: items[:-1])
-"""The last leaf is left out, which the proof was made for."""
+"""The last leaf is left out, which the proof was made for. That leaves a true claim about fewer leaves, if the proof
+still shows what follows; of a whole trie without a proof it makes a lie."""
 reordered = _on_leaves(_swapped)
 duplicated = _on_leaves(_twice)
 changed_key = _on_leaves(_with_other_key)
@@ -108,7 +109,8 @@ changed_value = _on_leaves(_with_other_value)
 
 missing_proof_node = _on_proof(lambda nodes: nodes[1:])
 """Without the root node, which every proof needs."""
-corrupt_proof = _on_proof(lambda nodes: (*nodes[:-1], _flipped(nodes[-1])) if nodes else nodes)
+corrupt_proof = _on_proof(lambda nodes: (*nodes[:1], *map(_flipped, nodes[1:])))
+"""The root is right, and none of the nodes below it."""
 reversed_proof = _on_proof(lambda nodes: nodes[::-1])
 """Not a lie: the order of proof nodes means nothing."""
 no_proof = _on_proof(lambda nodes: ())

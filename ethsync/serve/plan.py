@@ -43,7 +43,7 @@ def plan_storage(spec: SyntheticSpec) -> StoragePlan:
     middling = rest[MIDDLING // 2 :: MIDDLING]
     small = np.setdiff1d(rest, middling)
     for_middling = spec.slots // MIDDLING_SHARE
-    for_small = spec.slots - spec.slots // GIANT_SHARE - for_middling
+    for_small = spec.slots - max(1, spec.slots // GIANT_SHARE) - for_middling
     if for_small < len(small) or for_middling < len(middling):
         middling, small, for_small = rest[:0], rest, len(rest)
     sizes[middling] = _harmonic(for_middling, len(middling))

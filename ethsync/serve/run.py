@@ -72,9 +72,7 @@ async def serve_datadir(
     """
     async with _open_view(path) as view:
         chosen = _network_of(view.datadir.format, network)
-        await run_server(
-            view, network=chosen, host=host, port=port, key=key, profile=profile, task_status=task_status
-        )
+        await run_server(view, network=chosen, host=host, port=port, key=key, profile=profile, task_status=task_status)
 
 
 @asynccontextmanager

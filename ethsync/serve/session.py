@@ -126,5 +126,3 @@ class Session:
             return self._server.profile.answer(self._server.states, request, number)
         except NotHeld:
             return empty_reply(request)
-
-

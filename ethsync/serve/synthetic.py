@@ -107,6 +107,7 @@ class _Maker:
         self.plan = plan_storage(spec)
         self.bundles = Batch(datadir.bundles)
         self.storage = Batch(datadir.storage)
+        self.ledger = Batch(datadir.ledger)
         self.accounts = Batch(datadir.accounts)
 
     def make(self) -> bytes:
@@ -119,7 +120,7 @@ class _Maker:
         for part in range(parts):
             self._account_slice(writer, code_hashes, part, parts, nibbles)
             self.progress((part + 1) / parts)
-        for batch in (self.bundles, self.storage, self.accounts):
+        for batch in (self.bundles, self.storage, self.accounts, self.ledger):
             batch.write()
         self.datadir.accounts.put(FACT_DEPTH, bytes([depth]))
         return writer.root()
@@ -206,7 +207,7 @@ class _Maker:
             under(drawn, part, nibbles)
             writer.add(random_leaves.slots(drawn[np.argsort(drawn[:, 0])]))
         root = writer.root()
-        self.storage.put(RECORD + account, TrieRecord(root, depth, True, writer.leaves, writer.size).encode())
+        self.ledger.put(RECORD + account, TrieRecord(root, depth, True, writer.leaves, writer.size).encode())
         return root
 
     def _write_bundles(self, places: list[tuple[PagePath, int, int]], tries: Bundle | None, rows: Ints) -> None:

@@ -6,6 +6,7 @@ bookkeeping is atomic (two threads may compute the same entry, which does no har
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -48,6 +49,15 @@ BLOCK_BYTES = 1 << 20
 """Keys and values per block of an iteration."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Page:
+    """A decoded page."""
+
+    path: PagePath
+    leaves: Leaves
+    trie: EntryTrie
+
+
 class PagedTrie:
     """Leaves of a stored trie in key order, and the source of its branches for `prover`."""
 
@@ -72,12 +82,11 @@ class PagedTrie:
 
     def value(self, key: bytes) -> bytes | None:
         """The stored value of a key (accounts: slim form), None if no page has it. Raises DatadirDamaged."""
-        path = self._page_from(key)
-        if path is None or path.first > int.from_bytes(key, "big"):
+        page = self._page_from(key)
+        if page is None:
             return None
-        leaves = self._leaves(path)
-        row = leaves.find(key)
-        return leaves.value(row) if row < len(leaves) and leaves.key(row) == key else None
+        row = page.leaves.find(key)
+        return page.leaves.value(row) if row < len(page.leaves) and page.leaves.key(row) == key else None
 
     def read(self, origin: bytes, limit: bytes, most: int) -> Leaves:
         """Leaves from `origin` on, ending with the first that is at or after `limit`, or that makes them more than
@@ -133,30 +142,27 @@ class PagedTrie:
             if path.end > first:
                 yield path, value
 
-    def _page_from(self, key: bytes) -> PagePath | None:
+    def _page_from(self, key: bytes) -> _Page | None:
         """The first page that reaches a key: the one that covers it, if there is one."""
-        usual = path_of(key, self.depth)
-        if self._database.get(self._pages + usual.stored) is not None:
+        usual = self._page(path_of(key, self.depth))
+        if usual is not None:
             return usual
-        return next((path for path, _ in self._stored_pages(key)), None)
+        return next((self._page(path) for path, _ in self._stored_pages(key)), None)
 
-    def _leaves(self, path: PagePath) -> Leaves:
-        return self._page(path)[0]
-
-    def _load_page(self, path: PagePath) -> tuple[Leaves, EntryTrie]:
+    def _load_page(self, path: PagePath) -> _Page | None:
         value = self._database.get(self._pages + path.stored)
         if value is None:
-            raise DatadirDamaged(f"page {path} has disappeared")
+            return None
         leaves, _ = decode_pages([path], [value], self.kind)
-        return leaves, leaf_trie(leaves)
+        return _Page(path, leaves, leaf_trie(leaves))
 
     def _load_branch(self, path: str) -> Branch:
         if len(path) < self._upper().depth:
             return self._upper().branch(path)
         low = bytes.fromhex(path.ljust(2 * KEY_BYTES, "0"))
         page = self._page_from(low)
-        if page is not None and page.depth <= len(path):
-            return self._page(page)[1].branch(path)
+        if page is not None and page.path.depth <= len(path):
+            return page.trie.branch(path)
         under = PagePath(low, len(path))
         return EntryTrie(entries_of_tops(list(self._stored_tops(under)))).branch(path)
 
@@ -239,5 +245,3 @@ class SmallTrie:
         leaves = self.leaves[self.leaves.find(origin) : stop]
         if len(leaves):
             yield leaves
-
-

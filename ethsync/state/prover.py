@@ -285,5 +285,3 @@ def raised(entries: Entries, depth: int) -> Entries:
 def root_of_tops(tops: Entries) -> bytes:
     """Root hash of the trie whose pages have these tops; at least one. Raises TrieError."""
     return build(tops)[0].tobytes()
-
-

@@ -30,6 +30,7 @@ from ethsync.store.schema import (
     FACT_PIVOT,
     HEADER,
     MARKER,
+    PAID,
     RECORD,
     STORAGE_PAGE,
     TOP,
@@ -117,7 +118,8 @@ class StateView:
     def is_complete(self) -> bool:
         """Whether every account is stored, and nothing is owed for any. Says nothing about whether it was verified."""
         whole = len(self._held) == 1 and self._held[0] == (0, 1 << 256)
-        return whole and not any(True for _ in self.datadir.accounts.scan(DEBT, keys_only=True))
+        paid = {path for path, _ in self.datadir.ledger.scan(PAID, keys_only=True)}
+        return whole and all(path in paid for path, _ in self.datadir.accounts.scan(DEBT, keys_only=True))
 
     def account(self, key: bytes) -> Account | None:
         """The account with this address hash, None if the state has none. Raises NotHeld, DatadirDamaged."""
@@ -221,7 +223,7 @@ class StateView:
         return tuple(found)
 
     def _load_big_trie(self, account: bytes) -> PagedTrie | None:
-        record = self.datadir.storage.get(RECORD + account)
+        record = self.datadir.ledger.get(RECORD + account)
         if record is None:
             return None
         found = decode_record(record)

@@ -13,7 +13,25 @@ from ethsync.errors import ConfigError, DatadirBusy, DatadirMismatch, DiskFull
 from ethsync.store.leveldb import Database
 from ethsync.store.schema import FACT_FORMAT, FORMAT_VERSION, Format, decode_format
 
-FAMILIES = ("accounts", "bundles", "storage", "codes", "headers")
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a database is tuned: bytes of a key that make a neighbourhood, bytes collected in memory before a flush."""
+
+    neighbourhood: int
+    write_buffer: int
+
+
+DATABASES = {
+    "accounts": Shape(1, 32 << 20),
+    "bundles": Shape(0, 16 << 20),
+    "storage": Shape(32, 32 << 20),
+    "codes": Shape(0, 64 << 20),
+    "headers": Shape(0, 4 << 20),
+    "ledger": Shape(0, 4 << 20),
+}
+"""A neighbourhood is a 256th of the account key space, and one contract. Every flush overlaps the one before it and is
+merged with it, so fewer, larger flushes write less; codes come in random order, for which this counts most."""
+
 LOCK_FILE = "LOCK"
 MARK = "ethsync"
 """A directory with this file is ours; we never create databases in one that holds something else."""
@@ -30,10 +48,11 @@ class Datadir:
     storage: Database
     codes: Database
     headers: Database
+    ledger: Database
 
     def databases(self) -> tuple[Database, ...]:
-        """All databases, in the order in which they must reach the disk: debts are cleared in the first one last."""
-        return self.bundles, self.storage, self.codes, self.headers, self.accounts
+        """All databases, in the order in which they must reach the disk: the ledger relies on the others."""
+        return self.bundles, self.storage, self.codes, self.headers, self.accounts, self.ledger
 
 
 @contextmanager
@@ -59,13 +78,15 @@ def open_datadir(path: Path, create: Format | None = None) -> Iterator[Datadir]:
             raise ConfigError(f"no permission to use {path}: {error.strerror}") from error
         except OSError as error:
             raise DiskFull(f"{path} cannot be written: {error.strerror}") from error
-        opened = {name: _open(stack, path / name, create is not None) for name in FAMILIES}
+        opened = {name: _open(stack, path / name, create is not None, shape) for name, shape in DATABASES.items()}
         found = _check_format(path, opened["accounts"], create)
         yield Datadir(path, found, **opened)
 
 
-def _open(stack: ExitStack, path: Path, create: bool) -> Database:
-    database = Database(path, create=create)
+def _open(stack: ExitStack, path: Path, create: bool, shape: Shape) -> Database:
+    database = Database(
+        path, create=create, neighbourhood=shape.neighbourhood, write_buffer=shape.write_buffer
+    )
     stack.callback(database.close)
     return database
 

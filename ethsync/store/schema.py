@@ -2,9 +2,10 @@
 
 accounts/  A page · T top record · D debt · M marker · ! facts about the whole directory
 bundles/   B bundle of small storage tries
-storage/   S page · T top record · M marker · R record, each with the account hash of a big contract
+storage/   S page · T top record · M marker, each with the account hash of a big contract
 codes/     C bytecode
 headers/   H header by number
+ledger/    R record of a big contract · P debt that was paid: what is said on the strength of the other databases
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ STORAGE_PAGE = b"S"
 RECORD = b"R"
 CODE = b"C"
 HEADER = b"H"
+PAID = b"P"
 
 FACT_FORMAT = FACT + b"format"
 FACT_PIVOT = FACT + b"pivot"
@@ -67,7 +69,7 @@ def decode_format(value: bytes) -> Format:
             int(fields.get("chain_id", 0)),
             str(fields.get("genesis_hash", "")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DatadirDamaged("the data directory does not say what it holds") from error
 
 
@@ -92,7 +94,7 @@ class Marker:
 
 def decode_marker(key: bytes, value: bytes) -> Marker:
     """Read a marker. Raises DatadirDamaged."""
-    if len(key) != 32 or len(value) != 32 + _MARKER.size:
+    if len(key) != 32 or len(value) != 32 + _MARKER.size or key > value[:32]:
         raise DatadirDamaged(f"the marker at {key.hex()} is damaged")
     leaves, size = _MARKER.unpack_from(value, 32)
     return Marker(int.from_bytes(key, "big"), int.from_bytes(value[:32], "big") + 1, leaves, size)
@@ -121,6 +123,8 @@ def decode_record(value: bytes) -> TrieRecord:
     if len(value) != _RECORD.size:
         raise DatadirDamaged("the record of a big contract is damaged")
     root, depth, complete, leaves, size = _RECORD.unpack(value)
+    if depth > 64 or complete > 1:
+        raise DatadirDamaged("the record of a big contract is damaged")
     return TrieRecord(root, depth, bool(complete), leaves, size)
 
 

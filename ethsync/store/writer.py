@@ -10,8 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
-
 import trio
 
 from ethsync.errors import DiskFull
@@ -181,7 +179,7 @@ async def _write(batches: list[Write], limiter: trio.CapacityLimiter, statistics
 
 def _sync_all(databases: Iterable[Database]) -> None:
     for database in databases:
-        empty: Any = database.batch()
+        empty = database.batch()
         database.commit(empty, sync=True)
 
 

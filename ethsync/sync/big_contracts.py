@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
@@ -55,8 +55,6 @@ class BigContract:
     """Whether its record, not complete yet, is with the writer."""
     declared: bool = False
     """Whether the bundle of its page no longer waits for it."""
-    markers: list[bytes] = field(default_factory=list)
-    """Keys of its markers, which go when the record says complete."""
     small: Leaves | None = None
     """All its leaves, if they turned out to fit into a bundle after all."""
 
@@ -114,7 +112,7 @@ class BigContracts:
 
     def resume(self, contract: Contract) -> BigContract | None:
         """Take up a contract that an earlier run has a record of; None if there is none for this root."""
-        value = self._datadir.storage.get(RECORD + contract.account)
+        value = self._datadir.ledger.get(RECORD + contract.account)
         if value is None:
             return None
         record = decode_record(value)
@@ -124,7 +122,6 @@ class BigContracts:
         markers = [decode_marker(key, value) for key, value in found]
         sweep = Sweep(((marker.origin, marker.end) for marker in markers), record.depth)
         big = BigContract(contract, sweep, record.depth, recorded=True, declared=True)
-        big.markers = [MARKER + contract.account + marker.encode()[0] for marker in markers]
         big.leaves = sum(marker.leaves for marker in markers)
         big.size = sum(marker.size for marker in markers)
         if big.leaves:
@@ -180,9 +177,9 @@ class BigContracts:
         self._counters.bytes += size
         key, value = Marker(gap.origin if gap else 0, assembled.covered, leaves, size).encode()
         puts.append((MARKER + account + key, value))
-        big.markers.append(MARKER + account + key)
         if not big.recorded:
-            puts.append((RECORD + account, TrieRecord(big.contract.root, big.depth, False, 0, 0).encode()))
+            begun = TrieRecord(big.contract.root, big.depth, False, 0, 0).encode()
+            await self._writer.write(Write(self._datadir.ledger, [(RECORD + account, begun)]))
             big.recorded = True
         await self._writer.write(Write(self._datadir.storage, puts))
 
@@ -193,7 +190,7 @@ class BigContracts:
             return big.small
         record = TrieRecord(big.contract.root, big.depth, True, big.leaves, big.size).encode()
         await self._writer.write(
-            Write(self._datadir.storage, [(RECORD + big.contract.account, record)], deletes=big.markers)
+            Write(self._datadir.ledger, [(RECORD + big.contract.account, record)], after_sync=True)
         )
         return None
 
@@ -213,6 +210,6 @@ class BigContracts:
             if batch:
                 await self._writer.write(Write(self._datadir.storage, batch))
         record = TrieRecord(twin.root, big.depth, True, big.leaves, big.size).encode()
-        await self._writer.write(Write(self._datadir.storage, [(RECORD + target, record)]))
+        await self._writer.write(Write(self._datadir.ledger, [(RECORD + target, record)], after_sync=True))
         self._counters.items += big.leaves
         self._counters.bytes += big.size

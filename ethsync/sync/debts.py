@@ -1,11 +1,13 @@
 """What account pages owe: storage tries and codes that their accounts name and that are not stored yet.
 
-The debt of a page is written in the batch that writes the page, and erased only after everything it owes is stored. A
-restart begins with the debts that are left.
+The debt of a page is written in the batch that writes the page. That it is paid is noted in the ledger, only after
+everything it owes is stored and synced: deleting the debt instead would make LevelDB rewrite pages that lie far behind
+the sweep. A restart begins with the debts that are not paid.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,9 +15,9 @@ import numpy as np
 from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.kernels import rlp
 from ethsync.state.columns import Bytes, Ints, Leaves, join
-from ethsync.state.pages import Bundle, PagePath, encode_bundle
+from ethsync.state.pages import Bundle, PagePath, encode_bundle, stored_path
 from ethsync.store.datadir import Datadir
-from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, DEBT, Debt, account_key
+from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, DEBT, PAID, Debt, account_key
 from ethsync.store.writer import Write, Writer
 
 
@@ -165,16 +167,26 @@ class DebtBook:
         await self._pay(page)
 
     async def _pay(self, page: PageDebt) -> None:
-        """Erase the debt once nothing is owed; only after what pays it has been forced to the disk."""
+        """Note that nothing is owed any more; only after what pays the debt has been forced to the disk."""
         if page.storage or page.codes:
             return
         self.pages -= 1
-        key = account_key(DEBT, page.path)
-        await self._writer.write(Write(self._datadir.accounts, [], [key], after_sync=True))
+        await self._writer.write(Write(self._datadir.ledger, [(account_key(PAID, page.path), b"")], after_sync=True))
 
     async def write_bundle(self, page: PageDebt, value: bytes) -> None:
         """Store the bundle of a page."""
         await self._writer.write(Write(self._datadir.bundles, [(account_key(BUNDLE, page.path), value)]))
+
+
+def open_debts(datadir: Datadir) -> Iterator[tuple[PagePath, Debt]]:
+    """Pages whose debt is not paid, with what they owed when they were stored. Raises DatadirDamaged."""
+    paid = (key for key, _ in datadir.ledger.scan(PAID, keys_only=True))
+    last = next(paid, None)
+    for key, value in datadir.accounts.scan(DEBT):
+        while last is not None and last < key:
+            last = next(paid, None)
+        if last != key:
+            yield stored_path(key), Debt(value[0] if value else 0)
 
 
 def read_page(datadir: Datadir, path: PagePath) -> bytes:

@@ -51,13 +51,16 @@ async def run_download(download: Download, stages: Sequence[Stage[Any]]) -> None
         while not all(stage.done for stage in stages):
             changed = download.changes.next()
             now = trio.current_time()
-            if download.progress.unproven_bytes < UNPROVEN_BYTES:
+            patient_until = download.last_served + download.patience
+            # At the end of patience only those are asked who never were: silent ones would be asked for ever.
+            may_ask = now < patient_until or any(peer.record.untried for peer in download.pool.peers.values())
+            if may_ask and download.progress.unproven_bytes < UNPROVEN_BYTES:
                 _assign(download, stages, nursery, now)
-            deadline = min(download.pool.next_pause_end(now), download.last_served + download.patience)
-            with trio.move_on_at(deadline if download.in_flight == 0 else float("inf")):
-                await changed.wait()
-            if download.in_flight == 0 and trio.current_time() >= download.last_served + download.patience:
+            if now >= patient_until and download.in_flight == 0:
                 raise _unavailable(download)
+            deadline = download.pool.next_pause_end(now)
+            with trio.move_on_at(deadline if download.in_flight else min(deadline, patient_until)):
+                await changed.wait()
 
 
 def _assign(download: Download, stages: Sequence[Stage[Any]], nursery: trio.Nursery, now: float) -> None:

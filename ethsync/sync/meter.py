@@ -33,6 +33,7 @@ def read_meters(progress: Progress, pool: PeerPool, writer: Writer, now: float) 
         )
         for peer in pool.peers.values()
     ]
+    progress.dropped = list(pool.dropped.values())
     progress.limit = _limit(progress, writer)
     reasons = [*pool.failures.values(), *pool.banned.values()]
     progress.trouble = reasons[-1] if reasons and not pool.peers else ""

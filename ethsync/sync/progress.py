@@ -90,5 +90,7 @@ class Progress:
     write_queue: int = 0
     restarts: int = 0
     limit: Limit = Limit.NOTHING
+    dropped: list[str] = field(default_factory=list)
+    """A sentence for each peer that we hung up on, with what it did."""
     trouble: str = ""
     """A sentence about what is wrong right now, such as why no peer is connected; empty if nothing is."""

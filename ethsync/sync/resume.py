@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 from ethsync.errors import DatadirDamaged
 from ethsync.kernels.trie import SLIM_ACCOUNT
-from ethsync.state.pages import PagePath, decode_bundle, decode_pages, stored_path
+from ethsync.state.pages import PagePath, decode_bundle, decode_pages
 from ethsync.store.datadir import Datadir
 from ethsync.store.schema import (
     BUNDLE,
     CODE,
-    DEBT,
     FACT_DEPTH,
     MARKER,
     RECORD,
@@ -21,7 +20,7 @@ from ethsync.store.schema import (
     decode_marker,
     decode_record,
 )
-from ethsync.sync.debts import needs_by_page, read_page
+from ethsync.sync.debts import needs_by_page, open_debts, read_page
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +48,7 @@ def read_kept(datadir: Datadir) -> Kept:
     if depth is not None and (len(depth) != 1 or depth[0] > 64):
         raise DatadirDamaged(f"{datadir.path} has an impossible page depth")
     markers = [decode_marker(key, value) for key, value in datadir.accounts.scan(MARKER)]
-    debts = [_open_debt(datadir, stored_path(key), Debt(value[0])) for key, value in datadir.accounts.scan(DEBT)]
+    debts = [_open_debt(datadir, path, flags) for path, flags in open_debts(datadir)]
     codes = [key for key, _ in datadir.codes.scan(CODE, keys_only=True)] if markers else []
     return Kept(depth[0] if depth else None, markers, debts, codes)
 
@@ -74,7 +73,7 @@ def _open_debt(datadir: Datadir, path: PagePath, flags: Debt) -> OpenDebt:
 
 
 def _complete(datadir: Datadir, account: bytes, root: bytes) -> bool:
-    value = datadir.storage.get(RECORD + account)
+    value = datadir.ledger.get(RECORD + account)
     if value is None:
         return False
     record = decode_record(value)

@@ -9,7 +9,8 @@ import trio
 
 from ethsync.errors import VerificationFailed
 from ethsync.store.datadir import Datadir
-from ethsync.store.schema import DEBT, FACT_DEPTH
+from ethsync.store.schema import FACT_DEPTH
+from ethsync.sync.debts import open_debts
 from ethsync.sync.verify import CheckedSpan, Findings, Span, check_codes, check_span, spans, upper_root
 
 SPANS = 16
@@ -75,7 +76,7 @@ def _conclude(
     if root != state_root:
         got = "no trie at all" if root is None else f"0x{root.hex()}"
         total.blame(f"the account pages give {got} instead of state root 0x{state_root.hex()}")
-    owed = sum(1 for _ in datadir.accounts.scan(DEBT, keys_only=True))
+    owed = sum(1 for _ in open_debts(datadir))
     if owed:
         total.blame(f"{owed} account pages still owe storage or codes")
     return total

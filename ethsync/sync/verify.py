@@ -240,7 +240,7 @@ class _BundleReader:
 def _records(datadir: Datadir, span: Span) -> list[tuple[bytes, TrieRecord]]:
     """Records of the big contracts of a span, in descending order (to be popped)."""
     found = []
-    for account, value in datadir.storage.scan(RECORD, start=span.start):
+    for account, value in datadir.ledger.scan(RECORD, start=span.start):
         if int.from_bytes(account, "big") >= span.end:
             break
         found.append((account, decode_record(value)))

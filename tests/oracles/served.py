@@ -63,9 +63,7 @@ class Truth:
 
 def truth_of(view: StateView) -> Truth:
     """Read a whole state out of a data directory."""
-    accounts = [
-        (block.key(row), block.value(row)) for block in view.account_blocks() for row in range(len(block))
-    ]
+    accounts = [(block.key(row), block.value(row)) for block in view.account_blocks() for row in range(len(block))]
     storage = {}
     for key, _ in accounts:
         slots = [(block.key(row), block.value(row)) for block in view.storage_blocks(key) for row in range(len(block))]

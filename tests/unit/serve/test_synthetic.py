@@ -94,15 +94,16 @@ def test_slices_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     # Given slices so small that accounts and the biggest contract are made in many
     monkeypatch.setattr(synthetic, "SLICE_LEAVES", 64)
     spec = SyntheticSpec(accounts=9_000, contracts=40, slots=6_000, codes=5, code_bytes=40)
-    block, truth = made(spec, tmp_path / "sliced")
+    _block, truth = made(spec, tmp_path / "sliced")
     # Then all of it is there, in order, with true roots.
     assert [len(truth.accounts), sum(map(len, truth.storage.values()))] == [spec.accounts, spec.slots]
     assert truth.accounts == sorted(truth.accounts)
     giant = max(truth.storage, key=lambda key: len(truth.storage[key]))
     slots = truth.storage[giant]
-    assert root_of([key for key, _ in slots], [value for _, value in slots]) == decode_slim(
-        dict(truth.accounts)[giant]
-    ).storage_root
+    assert (
+        root_of([key for key, _ in slots], [value for _, value in slots])
+        == decode_slim(dict(truth.accounts)[giant]).storage_root
+    )
     with open_datadir(tmp_path / "sliced") as datadir:
         markers = [decode_marker(key, value) for key, value in datadir.accounts.scan(MARKER)]
         assert len(markers) > 1

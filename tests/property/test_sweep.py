@@ -1,0 +1,161 @@
+"""The sweep under every order of events: no key is lost, asked for twice, or called stored before it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from ethsync.kernels.trie import LEAF
+from ethsync.state.columns import Leaves
+from ethsync.state.pages import KEY_SPACE
+from ethsync.sync.sweep import Gap, Sweep
+
+DEPTHS = st.integers(0, 3)
+Interval = tuple[int, int]
+
+
+def page_width(depth: int) -> int:
+    return KEY_SPACE >> 4 * depth
+
+
+def some_leaf() -> Leaves:
+    """Leaves of an unfinished page; the sweep carries them and does not look into them."""
+    column = np.zeros(1, np.int64)
+    return Leaves(np.zeros((1, 32), np.uint8), np.zeros(1, np.uint8), column, column + 1, LEAF)
+
+
+def merged(intervals: list[Interval]) -> list[Interval]:
+    """The union of intervals, as few of them as possible, ascending."""
+    found: list[Interval] = []
+    for origin, end in sorted(intervals):
+        if found and origin <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((origin, end))
+    return found
+
+
+class SweepMachine(RuleBasedStateMachine):
+    """A sweep, and beside it the list of what is stored and of what was handed out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sweep = Sweep()
+        self.stored: list[Interval] = []
+        self.taken: list[Gap] = []
+
+    @initialize(depth=st.none() | DEPTHS, data=st.data())
+    def begin(self, depth: int | None, data: st.DataObject) -> None:
+        """A first run knows no depth. Later ones have markers: between page borders, in any order, overlapping."""
+        if depth is not None:
+            borders = st.integers(0, 16**depth)
+            markers = data.draw(st.lists(st.tuples(borders, borders).filter(lambda ends: ends[0] < ends[1]), max_size=6))
+            self.stored = [(first * page_width(depth), last * page_width(depth)) for first, last in markers]
+        self.sweep = Sweep(iter(self.stored), depth)
+
+    def open_gaps(self) -> list[Gap]:
+        """All open gaps in the order in which they are handed out; they are given back at once."""
+        gaps = [self.sweep.take(KEY_SPACE) for _ in range(self.sweep.open_gaps)]
+        for gap in gaps:
+            self.sweep.give_back(gap)
+        return gaps
+
+    @precondition(lambda self: self.sweep.open_gaps > 0)
+    @rule(share=st.sampled_from([0, 1, 5, 16, 100, 4096, 70_000]), more=st.integers(0, 3))
+    def take(self, share: int, more: int) -> None:
+        """Take any width, from nothing to more than all; what is taken is the beginning of the lowest gap."""
+        lowest = self.open_gaps()[0]
+        width = KEY_SPACE * share // 65_536 + more
+        gap = self.sweep.take(width)
+        self.taken.append(gap)
+        assert (gap.origin, gap.resume, gap.carry) == (lowest.origin, lowest.resume, lowest.carry)
+        assert gap.end <= lowest.end
+        page = page_width(self.sweep.depth or 0)
+        assert gap.end == lowest.end or width <= gap.width < width + 2 * page
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        self.sweep.give_back(self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1))))
+
+    @precondition(lambda self: self.sweep.depth is None)
+    @rule(depth=DEPTHS)
+    def learn_the_depth(self, depth: int) -> None:
+        """The first reply shows how dense the trie is."""
+        self.sweep.depth = depth
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data())
+    def settle_all_of_it(self, data: st.DataObject) -> None:
+        gap = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
+        self.sweep.settle(gap, gap.end, None)
+        self.stored.append((gap.origin, gap.end))
+
+    @precondition(lambda self: self.taken and self.sweep.depth is not None)
+    @rule(data=st.data(), unfinished=st.booleans())
+    def settle_a_part(self, data: st.DataObject, unfinished: bool) -> None:
+        """Some whole pages are stored, perhaps none; perhaps there are leaves of the next one, too."""
+        gap = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
+        page = page_width(self.sweep.depth or 0)
+        pages = (gap.end - gap.origin) // page
+        covered = gap.origin + page * data.draw(st.integers(0, pages - 1))
+        rest = Gap(covered, gap.end, covered)
+        if unfinished:
+            rest = replace(rest, resume=covered + data.draw(st.integers(1, page - 1)), carry=some_leaf())
+        self.sweep.settle(gap, covered, rest)
+        if covered > gap.origin:
+            self.stored.append((gap.origin, covered))
+
+    @precondition(lambda self: self.sweep.done)
+    @rule()
+    def nothing_is_left(self) -> None:
+        assert merged(self.stored) == [(0, KEY_SPACE)]
+        assert not self.taken
+
+    @invariant()
+    def everything_is_stored_or_open_or_under_way(self) -> None:
+        gaps = self.open_gaps()
+        missing = [(gap.origin, gap.end) for gap in gaps + self.taken]
+        assert sum(end - origin for origin, end in missing) + self.sweep.stored == KEY_SPACE
+        assert self.sweep.stored == sum(end - origin for origin, end in merged(self.stored))
+        assert merged(missing + self.stored) == [(0, KEY_SPACE)]
+        assert all(origin < end for origin, end in missing)
+
+    @invariant()
+    def gaps_come_in_ascending_order(self) -> None:
+        origins = [gap.origin for gap in self.open_gaps()]
+        assert origins == sorted(set(origins))
+
+    @invariant()
+    def borders_are_page_borders(self) -> None:
+        page = page_width(self.sweep.depth or 0)
+        for gap in self.open_gaps() + self.taken:
+            assert gap.origin % page == gap.end % page == 0
+            assert gap.origin <= gap.resume < gap.origin + page
+            assert gap.width == gap.end - gap.resume > 0
+
+    @invariant()
+    def it_counts_right(self) -> None:
+        assert self.sweep.in_flight == len(self.taken)
+        assert self.sweep.share == self.sweep.stored / KEY_SPACE
+        assert self.sweep.done == (self.sweep.stored == KEY_SPACE)
+
+
+SweepMachine.TestCase.settings = settings(derandomize=True, deadline=None, max_examples=60, stateful_step_count=25)
+TestSweep = SweepMachine.TestCase
+
+
+def test_a_sweep_of_stored_ranges_asks_for_nothing() -> None:
+    sweep = Sweep([(KEY_SPACE // 2, KEY_SPACE), (0, KEY_SPACE // 2)], depth=1)
+    assert sweep.done
+    assert sweep.share == 1.0
+
+
+def test_a_range_is_never_narrower_than_a_page() -> None:
+    sweep = Sweep(depth=2)
+    gap = sweep.take(1)
+    assert (gap.origin, gap.end) == (0, page_width(2))
