@@ -81,6 +81,7 @@ OUT_ROWS = types.Array(types.uint8, 2, "C")
 INTS = types.Array(types.int64, 1, "C", readonly=True)
 OUT_INTS = types.Array(types.int64, 1, "C")
 OUT_INT_ROWS = types.Array(types.int64, 2, "C")
+OUT_WORDS = types.Array(types.uint64, 1, "C")
 OUT_WORD_ROWS = types.Array(types.uint64, 2, "C")
 INT = types.int64
 BOOL = types.boolean

@@ -22,7 +22,7 @@ STEADY = 60.0
 """Seconds of connection after which a node has proven itself and backoff starts anew."""
 
 MOST_MALFORMED = 3
-"""Undecodable answers in a row after which we hang up; the node may come back later."""
+"""Undecodable answers of one kind in a row after which we hang up; the node may come back later."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +55,7 @@ class PeerPool:
         """Record how a request ended."""
         self.outcomes[kind, outcome] += 1
         peer.record.note(kind, outcome, trio.current_time())
-        if peer.record.malformed_in_a_row >= MOST_MALFORMED:
+        if peer.record.tracks[kind].malformed_in_a_row >= MOST_MALFORMED:
             self.drop(peer, PeerError(f"{MOST_MALFORMED} undecodable answers in a row"))
 
     def drop(self, peer: Peer, verdict: PeerError) -> None:

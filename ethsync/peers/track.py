@@ -65,6 +65,7 @@ class Track:
     """Bytes per second of recent answers."""
     served: int = 0
     empty_in_a_row: int = 0
+    malformed_in_a_row: int = 0
     paused_until: float = float("-inf")
 
     def answered(self, size: int, seconds: float) -> None:
@@ -92,7 +93,7 @@ class Track:
     def was_served(self) -> None:
         """The peer gave something useful."""
         self.served += 1
-        self.empty_in_a_row = 0
+        self.empty_in_a_row = self.malformed_in_a_row = 0
 
 
 @dataclass(slots=True)
@@ -103,7 +104,6 @@ class Record:
     outcomes: Counter[tuple[RequestKind, Outcome]] = field(default_factory=Counter)
     _score: float = 0.0
     _scored_at: float = 0.0
-    malformed_in_a_row: int = 0
 
     @property
     def in_flight(self) -> int:
@@ -127,13 +127,12 @@ class Record:
         track = self.tracks[kind]
         if outcome is Outcome.SERVED:
             track.was_served()
-            self.malformed_in_a_row = 0
         elif outcome is Outcome.EMPTY:
             track.was_empty(now)
         elif outcome is Outcome.TIMEOUT:
             track.timed_out()
         elif outcome is Outcome.MALFORMED:
-            self.malformed_in_a_row += 1
+            track.malformed_in_a_row += 1
             track.was_empty(now)
 
 

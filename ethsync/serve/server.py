@@ -33,7 +33,7 @@ MAX_CONNECTIONS = 50
 """Peers at a time (geth node/defaults.go, MaxPeers)."""
 
 WORKERS = 2
-"""Threads that make replies, for all connections together: a reply takes some milliseconds of one processor."""
+"""Threads that make, compress and encrypt replies, for all connections together."""
 
 CAPABILITIES = (*(Capability(eth.NAME, version) for version in eth.VERSIONS), Capability(snap.NAME, snap.VERSION))
 
@@ -80,22 +80,36 @@ async def run_server(
     limiter = trio.CapacityLimiter(WORKERS)
 
     async def accept(stream: trio.SocketStream) -> None:
-        hello = Hello(f"ethsync/v{ethsync.__version__}", CAPABILITIES, ecies.identity(key.public_key))
         server.connected += 1
         server.counters.connections += 1
         try:
-            async with accept_connection(stream, key=key, hello=hello) as connection:
-                if server.connected > max_connections:
-                    raise HandshakeFailed("as many peers as we take", reason=DisconnectReason.TOO_MANY_PEERS)
-                await Session(connection, service, server, limiter).run()
-        except* PeerError:  # the peer's affair: it has been told, and others are served on
-            pass
+            await _serve_peer(stream, key, server, service, limiter, is_welcome=server.connected <= max_connections)
         finally:
             server.connected -= 1
 
     async with trio.open_nursery() as nursery:
         await nursery.start(trio.serve_listeners, accept, listeners)
         task_status.started(server)
+
+
+async def _serve_peer(
+    stream: trio.SocketStream,
+    key: coincurve.PrivateKey,
+    server: Server,
+    service: EthService,
+    limiter: trio.CapacityLimiter,
+    *,
+    is_welcome: bool,
+) -> None:
+    """One connection, from the handshake to its end. Only errors that are not the peer's come out."""
+    hello = Hello(f"ethsync/v{ethsync.__version__}", CAPABILITIES, ecies.identity(key.public_key))
+    try:
+        async with accept_connection(stream, key=key, hello=hello, limiter=limiter) as connection:
+            if not is_welcome:
+                raise HandshakeFailed("as many peers as we take", reason=DisconnectReason.TOO_MANY_PEERS)
+            await Session(connection, service, server, limiter).run()
+    except* PeerError:  # the peer's affair: it has been told, and others are served on
+        pass
 
 
 @asynccontextmanager

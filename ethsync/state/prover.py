@@ -150,17 +150,6 @@ def _whole(node: bytes, path: str) -> bytes:
     return node
 
 
-def value_at(source: BranchSource, key: bytes) -> bytes | None:
-    """The value of a key's leaf, None if it is absent: the same walk as that of its proof."""
-    wanted = key.hex()
-    child = source.top()
-    while child is not None and wanted.startswith(child.path):
-        if child.is_leaf:
-            return child.reference
-        child = source.branch(child.path).children[int(wanted[len(child.path)], 16)]
-    return None
-
-
 class EntryTrie:
     """Branches over sorted entries that lie in memory: leaves, or tops of pages. Each call hashes what is below."""
 
@@ -253,9 +242,6 @@ class TopTrie:
         self.depth = depth
         self._levels = levels[::-1]
 
-    def __len__(self) -> int:
-        return len(self._levels[-1])
-
     def top(self) -> Child | None:
         """See BranchSource."""
         if not len(self._levels[0]):
@@ -280,8 +266,3 @@ def raised(entries: Entries, depth: int) -> Entries:
     for group in singles.tolist():
         values[group] = _leaf(entries, int(rows[group]), "").reference
     return top_entries(tops, np.ascontiguousarray(entries.keys[rows]), values)
-
-
-def root_of_tops(tops: Entries) -> bytes:
-    """Root hash of the trie whose pages have these tops; at least one. Raises TrieError."""
-    return build(tops)[0].tobytes()

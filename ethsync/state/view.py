@@ -118,8 +118,17 @@ class StateView:
     def is_complete(self) -> bool:
         """Whether every account is stored, and nothing is owed for any. Says nothing about whether it was verified."""
         whole = len(self._held) == 1 and self._held[0] == (0, 1 << 256)
-        paid = {path for path, _ in self.datadir.ledger.scan(PAID, keys_only=True)}
-        return whole and all(path in paid for path, _ in self.datadir.accounts.scan(DEBT, keys_only=True))
+        return whole and not any(True for _ in self._owed())
+
+    def _owed(self) -> Iterator[bytes]:
+        """Paths of account pages whose debts are not paid, from two scans in the same order."""
+        paid = (path for path, _ in self.datadir.ledger.scan(PAID, keys_only=True))
+        last = next(paid, None)
+        for path, _ in self.datadir.accounts.scan(DEBT, keys_only=True):
+            while last is not None and last < path:
+                last = next(paid, None)
+            if last != path:
+                yield path
 
     def account(self, key: bytes) -> Account | None:
         """The account with this address hash, None if the state has none. Raises NotHeld, DatadirDamaged."""

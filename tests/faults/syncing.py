@@ -20,6 +20,8 @@ from ethsync.serve.profiles import PROFILES, Profile
 from ethsync.serve.server import Server, open_server
 from ethsync.serve.session import Session
 from ethsync.serve.snap import Reply
+from ethsync.state.account import decode_slim
+from ethsync.state.columns import Leaves
 from ethsync.state.view import StateView
 from ethsync.store.datadir import open_datadir
 from ethsync.sync.progress import Progress
@@ -138,3 +140,26 @@ async def findings(datadir: Path) -> Findings:
     with open_datadir(datadir) as opened:
         root = StateView(opened).state_root
         return await verify(opened, root, trio.CapacityLimiter(2), lambda share: None)
+
+
+async def assert_state(synced: Synced, state: StateView, datadir: Path) -> None:
+    """A sync ended well, and what is on disk is exactly the state that was served."""
+    assert synced.error is None
+    assert synced.verified is not None
+    assert synced.verified.state_root == f"0x{state.state_root.hex()}"
+    found = await findings(datadir)
+    assert found.problems == []
+    with open_datadir(datadir) as opened:
+        assert contents(StateView(opened)) == contents(state)
+
+
+def contents(state: StateView) -> tuple[dict[bytes, bytes], dict[bytes, dict[bytes, bytes]]]:
+    """All accounts (slim), and all slots of those that have some."""
+    accounts = pairs(state.account_blocks())
+    storage = {key: pairs(state.storage_blocks(key)) for key, slim in accounts.items() if decode_slim(slim).has_storage}
+    return accounts, storage
+
+
+def pairs(blocks: Iterable[Leaves]) -> dict[bytes, bytes]:
+    """Leaves as a dictionary."""
+    return {block.key(row): block.value(row) for block in blocks for row in range(len(block))}

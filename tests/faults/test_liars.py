@@ -21,12 +21,11 @@ from ethsync.serve.profiles import PROFILES, Profile
 from ethsync.serve.served import ServedStates
 from ethsync.state.view import StateView
 from ethsync.wire.snap import AccountRange, SnapMessage, SnapReply, SnapRequest, StorageRanges
-from tests.faults.syncing import Host, open_hosts, sync_from
-from tests.faults.test_honest_peers import assert_whole
+from tests.faults.syncing import Host, assert_state, open_hosts, sync, sync_from
 
 ACCOUNTS, STORAGE, CODES = SnapMessage.ACCOUNT_RANGE, SnapMessage.STORAGE_RANGES, SnapMessage.BYTE_CODES
 
-LONG_PATIENCE = 60.0
+LONG_PATIENCE = 15.0
 """Seconds on the test's clock: longer than a liar is left alone between three undecodable answers."""
 
 
@@ -83,26 +82,125 @@ def more(pairs: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], .
     return (*pairs[:-1], (key[:-1] + b"\x00", value), (key[:-1] + b"\x01", value), pairs[-1])[-len(pairs) - 1 :]
 
 
-def first_node_only(nodes: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    return nodes[:1]
-
-
 RANGE_LIES: dict[str, Lie] = {
     "root node missing": lies.missing_proof_node,
-    "only the root node": on_proof(lambda nodes: nodes[:1]),
+    "all nodes missing but the root": on_proof(lambda nodes: nodes[:1]),
+    "no proof": lies.no_proof,
     "root node corrupt": on_proof(lambda nodes: (flipped(nodes[0]), *nodes[1:])),
-    "second node corrupt": on_proof(lambda nodes: (nodes[0], flipped(nodes[1]), *nodes[2:])),
-    "all nodes corrupt": on_proof(lambda nodes: tuple(map(flipped, nodes))),
+    "all nodes corrupt but the root": on_proof(lambda nodes: (nodes[0], *map(flipped, nodes[1:]))),
+    "nodes that are no trie nodes": on_proof(lambda nodes: tuple(b"\xc1" + node for node in nodes)),
     "proof of other keys": lies.misplaced_proof,
-    "nodes are no trie nodes": on_proof(lambda nodes: tuple(b"\xc1" + node for node in nodes)),
     "gap": lies.gap,
+    "added leaves": added,
     "changed key": lies.changed_key,
     "changed value": lies.changed_value,
-    "empty with proof": emptied,
+    "empty with a proof": emptied,
 }
+"""Replies that decode, and that the root contradicts."""
 
-UNDECODABLE_LIES: dict[str, Lie] = {"reordered": lies.reordered, "duplicated": lies.duplicated}
+UNDECODABLE: dict[str, Lie] = {"reordered": lies.reordered, "duplicated": lies.duplicated}
+"""Replies that are no range of any trie."""
+
+MOST_BYTES = 4_000
+"""What a liar sends at a time: the contract with 300 slots then takes several proven replies."""
 
 
-def test_placeholder_is_replaced() -> None:
-    assert RANGE_LIES
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A lie about one kind of replies, how many are tolerated, and words of the reason for which the liar is dropped."""
+
+    name: str
+    kind: SnapMessage
+    lie: Lie
+    tolerated: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.kind.name.lower()}"
+
+
+CASES = [
+    *(Case(name, kind, lie, 0, "") for name, lie in RANGE_LIES.items() for kind in (ACCOUNTS, STORAGE)),
+    *(Case(name, kind, lie, 2, "3 undecodable answers") for name, lie in UNDECODABLE.items() for kind in (ACCOUNTS, STORAGE)),
+    Case("last leaf left out", STORAGE, lies.truncated, 0, "not that of any account asked for"),
+    Case("wrong code", CODES, lies.wrong_code, 0, "which was not asked for"),
+    Case("more codes than asked for", CODES, lies.unasked_code, 2, "3 undecodable answers"),
+]
+
+
+def liar_of(case: Case) -> tuple[Liar, Profile]:
+    """A liar, and the profile of the server that is one."""
+    liar = Liar(case.lie, case.tolerated + 1)
+    return liar, replace(PROFILES["geth"], name="liar", kinds=frozenset({case.kind}), lie=liar, most_bytes=MOST_BYTES)
+
+
+def assert_dropped(dropped: list[str], liar: Host, case: Case) -> None:
+    """The liar, and nobody else, was dropped for its lie and told that it breached the protocol.
+
+    A liar that is just sending more may find the connection closed before it reads why.
+    """
+    assert len(dropped) == 1
+    assert f"127.0.0.1:{liar.server.enode.tcp_port} was dropped: " in dropped[0]
+    assert case.reason in dropped[0]
+    assert {*liar.watch.farewells} <= {DisconnectReason.BREACH_OF_PROTOCOL, None}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_a_liar_beside_an_honest_peer(
+    case: Case, small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
+) -> None:
+    liar, profile = liar_of(case)
+    async with open_hosts(small_state, profile, "besu") as hosts:
+        # Given an honest peer that has something to give only after the lie
+        def become_honest() -> None:
+            hosts[1].server.profile = PROFILES["geth"]
+
+        liar.caught = become_honest
+        synced = await sync_from(hosts, tmp_path / "d", patience=LONG_PATIENCE)
+    # Then the state is whole, and the liar is gone
+    assert liar.told > case.tolerated
+    assert_dropped(synced.progress.dropped, hosts[0], case)
+    await assert_state(synced, small_state, tmp_path / "d")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_a_liar_alone(case: Case, small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock) -> None:
+    liar, profile = liar_of(case)
+    # When nobody else is there
+    async with open_hosts(small_state, profile) as hosts:
+        synced = await sync_from(hosts, tmp_path / "d", patience=LONG_PATIENCE if case.tolerated else 3)
+    # Then the sync says that it failed, and why
+    assert synced.verified is None
+    assert isinstance(synced.error, StateUnavailable)
+    assert_dropped(synced.progress.dropped, hosts[0], case)
+    # And what is on the disk is a good beginning
+    async with open_hosts(small_state, "geth") as hosts:
+        synced = await sync_from(hosts, tmp_path / "d")
+    await assert_state(synced, small_state, tmp_path / "d")
+
+
+async def test_a_liar_is_not_dialled_again(small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock) -> None:
+    synced, (host,) = await sync(small_state, tmp_path / "d", "changed-value", patience=8)
+    assert "was dropped" in str(synced.error)
+    assert host.watch.connections == 1
+
+
+async def test_liars_of_all_kinds_around_one_honest_peer(
+    small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
+) -> None:
+    profiles = [liar_of(case)[1] for case in CASES]
+    synced, _ = await sync(small_state, tmp_path / "d", *profiles, "geth", patience=LONG_PATIENCE)
+    await assert_state(synced, small_state, tmp_path / "d")
+
+
+async def test_replies_to_ids_never_asked_end_the_connection(
+    small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
+) -> None:
+    synced, (honest, wrong) = await sync(small_state, tmp_path / "d", "geth", "wrong-id", patience=LONG_PATIENCE)
+    await assert_state(synced, small_state, tmp_path / "d")
+    assert {*wrong.watch.farewells} <= {DisconnectReason.BREACH_OF_PROTOCOL, None}
+    assert honest.watch.total_leaf_bytes > 0
+
+    synced, (wrong,) = await sync(small_state, tmp_path / "alone", "wrong-id")
+    assert "which was never made" in str(synced.error)
+    assert DisconnectReason.BREACH_OF_PROTOCOL in wrong.watch.farewells

@@ -1,0 +1,386 @@
+"""Contracts with much storage: cut into ranges, continued after a kill, copied for accounts with the same root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from ethsync.kernels.trie import LEAF
+from ethsync.peers.track import Outcome
+from ethsync.state.pages import KEY_SPACE, SMALL_TRIE, decode_bundle, decode_pages, decode_top, entries_of_tops, path_of, stored_path
+from ethsync.state.tries import build
+from ethsync.store.datadir import Datadir
+from ethsync.store.schema import BUNDLE, MARKER, PAID, RECORD, STORAGE_PAGE, TOP, TrieRecord, account_key, decode_record
+from ethsync.store.writer import Writer
+from ethsync.sync.big_contracts import REQUESTS_AT_ONCE, RangeJob
+from ethsync.sync.debts import DebtBook, PageDebt
+from ethsync.sync.progress import Stage
+from ethsync.sync.storage import StorageStage, TriesJob
+from tests.oracles.messages import Pair
+from tests.unit.sync.storages import Storage, cut_off, storage, whole, written
+
+STATE_ROOT = b"\x77" * 32
+BUDGET = 128 << 10
+PAGE = path_of(b"\xa0" + bytes(31), 1)
+ACCOUNT, TWIN = b"\xa1" * 32, b"\xa2" * 32
+BIG = storage(1, 200)
+
+NewStage = Callable[[], StorageStage]
+
+
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of a few leaves, so that 200 slots are a trie of depth 2."""
+    monkeypatch.setattr("ethsync.state.pages.TARGET_LEAVES", 1)
+
+
+@pytest.fixture
+def new_stage(datadir: Datadir, writer: Writer) -> NewStage:
+    """A stage as a new process has it."""
+    return lambda: StorageStage(
+        STATE_ROOT, datadir, writer, trio.CapacityLimiter(2), Stage(), DebtBook(datadir, writer)
+    )
+
+
+def owing(contracts: int) -> PageDebt:
+    return PageDebt(PAGE, contracts, contracts, 0)
+
+
+async def first_chunk(stage: StorageStage, slots: int, trie: Storage = BIG) -> None:
+    """The first request asks for whole tries; the reply has the beginning of one."""
+    job = stage.take(BUDGET)
+    assert isinstance(job, TriesJob)
+    assert await stage.process(job, cut_off(trie, slots=slots)) is Outcome.SERVED
+
+
+async def next_range(stage: StorageStage, most: int, trie: Storage = BIG) -> RangeJob:
+    job = stage.take(BUDGET)
+    assert isinstance(job, RangeJob)
+    assert await stage.process(job, trie.range(job.gap.resume, most)) is Outcome.SERVED
+    return job
+
+
+async def all_ranges(stage: StorageStage, most: int = 50) -> int:
+    """Answer everything; return how many requests that took."""
+    requests = 0
+    while stage.ready():
+        await next_range(stage, most)
+        requests += 1
+    return requests
+
+
+def stored_slots(datadir: Datadir, account: bytes) -> list[Pair]:
+    """All slots in the pages of an account, after a look at its paths and tops."""
+    pages = [(stored_path(key), value) for key, value in datadir.storage.scan(STORAGE_PAGE + account)]
+    leaves, _ = decode_pages([path for path, _ in pages], [value for _, value in pages], LEAF)
+    assert all(a.end <= b.first for (a, _), (b, _) in zip(pages, pages[1:], strict=False))
+    return [(leaves.key(row), leaves.value(row)) for row in range(len(leaves))]
+
+
+def stored_root(datadir: Datadir, account: bytes) -> bytes:
+    tops = [decode_top(record) for _, record in datadir.storage.scan(TOP + account)]
+    return build(entries_of_tops(tops))[0].tobytes()
+
+
+def stored_record(datadir: Datadir, account: bytes) -> TrieRecord | None:
+    value = datadir.ledger.get(RECORD + account)
+    return None if value is None else decode_record(value)
+
+
+async def synced(datadir: Datadir, writer: Writer) -> None:
+    """Wait until everything is written, what waits for a sync as well."""
+    writer.close()
+    await writer.finished.wait()
+
+
+# Requests
+
+
+async def test_the_first_request_for_ranges_continues_where_the_reply_ended(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.owe(owing(1), [(ACCOUNT, BIG.root)])
+    await first_chunk(stage, 50)
+    # When a range is asked for
+    job = stage.take(BUDGET)
+    assert isinstance(job, RangeJob)
+    request = job.make(9)
+    # Then it begins behind the last slot, and names the account, the state root and a limit.
+    assert (request.request_id, request.root, request.accounts) == (9, STATE_ROOT, (ACCOUNT,))
+    assert int.from_bytes(request.origin, "big") == int.from_bytes(BIG.pairs[49][0], "big") + 1
+    assert request.limit == b"\xff" * 32
+    assert request.response_bytes == BUDGET
+
+
+async def test_a_request_from_zero_on_has_no_limit(new_stage: NewStage, datadir: Datadir) -> None:
+    # Given a record without a single range: the process was killed between the two.
+    datadir.ledger.put(RECORD + ACCOUNT, TrieRecord(BIG.root, 2, False, 0, 0).encode())
+    stage = new_stage()
+    assert stage.resume_big(owing(1), ACCOUNT, BIG.root)
+    # When it is taken up, then it begins at zero, where a limit would bring no proof.
+    request = stage.take(BUDGET).make(1)
+    assert (request.origin, request.limit) == (b"", b"")
+
+
+async def test_only_a_few_ranges_of_one_contract_are_under_way(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.owe(owing(1), [(ACCOUNT, BIG.root)])
+    await first_chunk(stage, 10)
+    jobs = []
+    while stage.ready():
+        jobs.append(stage.take(400))
+    assert len(jobs) == REQUESTS_AT_ONCE
+    # When one fails, then the same range is to be had again.
+    stage.give_back(jobs[1])
+    again = stage.take(400)
+    assert isinstance(again, RangeJob)
+    assert isinstance(jobs[1], RangeJob)
+    assert again.gap is jobs[1].gap
+
+
+async def test_an_answer_without_anything_leaves_the_range_open(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.owe(owing(1), [(ACCOUNT, BIG.root)])
+    await first_chunk(stage, 50)
+    assert await stage.process(stage.take(BUDGET), whole()) is Outcome.EMPTY
+    assert stage.ready() == 1
+    assert not stage.done
+
+
+# From the first chunk to the record
+
+
+@pytest.mark.parametrize(("chunk", "most"), [(1, 1), (50, 7), (150, 100), (199, 1)])
+async def test_all_slots_are_stored_and_the_record_says_so_last(
+    new_stage: NewStage, datadir: Datadir, writer: Writer, chunk: int, most: int
+) -> None:
+    stage, page = new_stage(), owing(1)
+    await stage.owe(page, [(ACCOUNT, BIG.root)])
+    await first_chunk(stage, chunk)
+    await all_ranges(stage, most)
+    assert stage.done
+    await written(writer, datadir)
+    # Before a sync the record does not claim what could still be lost,
+    record = stored_record(datadir, ACCOUNT)
+    assert record is None or not record.complete
+    # afterwards it says complete, and the debt of the page is paid.
+    await synced(datadir, writer)
+    record = stored_record(datadir, ACCOUNT)
+    assert record is not None
+    assert (record.root, record.complete, record.leaves) == (BIG.root, True, 200)
+    assert stored_slots(datadir, ACCOUNT) == BIG.pairs
+    assert stored_root(datadir, ACCOUNT) == BIG.root
+    assert datadir.ledger.get(account_key(PAID, PAGE)) == b""
+
+
+async def test_a_large_trie_in_one_reply_has_pages_too(new_stage: NewStage, datadir: Datadir, writer: Writer) -> None:
+    stage = new_stage()
+    await stage.owe(owing(1), [(ACCOUNT, BIG.root)])
+    await stage.process(stage.take(BUDGET), whole(BIG))
+    assert stage.done
+    await synced(datadir, writer)
+    assert stored_slots(datadir, ACCOUNT) == BIG.pairs
+    record = stored_record(datadir, ACCOUNT)
+    assert record is not None
+    assert record.complete
+
+
+async def test_a_trie_that_turns_out_to_be_small_goes_into_the_bundle(
+    new_stage: NewStage, datadir: Datadir, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a peer that cuts off even small tries
+    monkeypatch.setattr("ethsync.state.pages.TARGET_LEAVES", 1000)
+    small = storage(2, SMALL_TRIE)
+    stage, page = new_stage(), owing(2)
+    await stage.owe(page, [(ACCOUNT, small.root), (TWIN, small.root)])
+    await first_chunk(stage, 30, small)
+    await next_range(stage, 100, small)
+    # Then it is stored like other small ones, also for the account with the same root.
+    assert stage.done
+    await synced(datadir, writer)
+    value = datadir.bundles.get(account_key(BUNDLE, PAGE))
+    assert value is not None
+    bundle = decode_bundle(PAGE, value)
+    assert [bundle.accounts[k].tobytes() for k in range(len(bundle))] == [ACCOUNT, TWIN]
+    assert bundle.starts.tolist() == [0, SMALL_TRIE, 2 * SMALL_TRIE]
+    assert list(datadir.storage.scan(STORAGE_PAGE + ACCOUNT)) == []
+    assert stored_record(datadir, ACCOUNT) is None
+
+
+# After a kill
+
+
+async def test_a_contract_is_continued_from_its_markers(new_stage: NewStage, datadir: Datadir, writer: Writer) -> None:
+    # Given a process that was killed in the middle
+    first = new_stage()
+    await first.owe(owing(1), [(ACCOUNT, BIG.root)])
+    await first_chunk(first, 50)
+    await next_range(first, 60)
+    await written(writer, datadir)
+    kept = len(stored_slots(datadir, ACCOUNT))
+    assert kept > 80
+    # When another one takes it up
+    stage, page = new_stage(), owing(1)
+    assert stage.resume_big(page, ACCOUNT, BIG.root)
+    assert page.unbundled == 0
+    job = await next_range(stage, 10)
+    # Then it asks for nothing that is stored,
+    assert sum(int.from_bytes(key, "big") < job.gap.origin for key, _ in BIG.pairs) == kept
+    await all_ranges(stage)
+    await synced(datadir, writer)
+    # and counts all slots in the end.
+    assert stored_slots(datadir, ACCOUNT) == BIG.pairs
+    record = stored_record(datadir, ACCOUNT)
+    assert record is not None
+    assert (record.complete, record.leaves) == (True, 200)
+    assert datadir.ledger.get(account_key(PAID, PAGE)) == b""
+
+
+async def test_the_width_of_ranges_is_known_after_a_kill(
+    new_stage: NewStage, datadir: Datadir, writer: Writer
+) -> None:
+    first = new_stage()
+    await first.owe(owing(1), [(ACCOUNT, BIG.root)])
+    await first_chunk(first, 100)
+    await written(writer, datadir)
+    stage = new_stage()
+    stage.resume_big(owing(1), ACCOUNT, BIG.root)
+    # When a budget of about a tenth of the trie is given
+    job = stage.take(200 * 68 // 10)
+    assert isinstance(job, RangeJob)
+    assert KEY_SPACE // 20 < job.gap.width < KEY_SPACE // 5
+
+
+@pytest.mark.parametrize("record", [None, TrieRecord(BIG.root, 2, True, 200, 1), TrieRecord(b"\1" * 32, 2, False, 0, 0)])
+async def test_only_an_unfinished_record_of_the_same_root_is_taken_up(
+    new_stage: NewStage, datadir: Datadir, record: TrieRecord | None
+) -> None:
+    if record is not None:
+        datadir.ledger.put(RECORD + ACCOUNT, record.encode())
+    stage, page = new_stage(), owing(1)
+    assert not stage.resume_big(page, ACCOUNT, BIG.root)
+    assert (page.unbundled, stage.waiting) == (1, 0)
+
+
+async def test_a_contract_whose_last_range_was_written_just_before_a_kill_is_finished(
+    new_stage: NewStage, datadir: Datadir, writer: Writer
+) -> None:
+    # Given a process that was killed when all ranges were written, but not yet the record that says complete
+    first = new_stage()
+    await first.owe(owing(1), [(ACCOUNT, BIG.root)])
+    await first_chunk(first, 100)
+    await all_ranges(first)
+    await written(writer, datadir)
+    record = stored_record(datadir, ACCOUNT)
+    assert record is not None
+    assert not record.complete
+    # When another one takes it up, then there is nothing to ask for, and it can be finished nevertheless.
+    stage = new_stage()
+    assert stage.resume_big(owing(1), ACCOUNT, BIG.root)
+    assert stage.ready() == 0
+    assert stage.done
+
+
+# Accounts with the same root
+
+
+async def test_a_finished_trie_is_copied_from_our_own_disk(
+    new_stage: NewStage, datadir: Datadir, writer: Writer
+) -> None:
+    # Given two accounts on different pages with the same storage
+    other = PageDebt(path_of(b"\xb0" + bytes(31), 1), 1, 1, 0)
+    stage = new_stage()
+    await stage.owe(owing(1), [(ACCOUNT, BIG.root)])
+    await stage.owe(other, [(b"\xb1" * 32, BIG.root)])
+    # When one of them is downloaded
+    await first_chunk(stage, 100)
+    requests = await all_ranges(stage)
+    # Then the other one is there too, without one more request, and both debts are paid.
+    assert requests == 2
+    assert stage.done
+    await synced(datadir, writer)
+    for account in (ACCOUNT, b"\xb1" * 32):
+        assert stored_slots(datadir, account) == BIG.pairs
+        assert stored_root(datadir, account) == BIG.root
+        record = stored_record(datadir, account)
+        assert record is not None
+        assert (record.root, record.complete, record.leaves) == (BIG.root, True, 200)
+    for path in (PAGE, other.path):
+        assert datadir.ledger.get(account_key(PAID, path)) == b""
+
+
+async def test_an_account_with_the_root_of_a_contract_that_is_continued_waits_for_it(
+    new_stage: NewStage, datadir: Datadir, writer: Writer
+) -> None:
+    # Given two accounts with one root, of which the later one was begun when the process was killed
+    first = new_stage()
+    await first.owe(owing(1), [(TWIN, BIG.root)])
+    await first_chunk(first, 100)
+    await written(writer, datadir)
+    # When another process meets the earlier one first
+    stage, pages = new_stage(), [owing(1), PageDebt(path_of(b"\xb0" + bytes(31), 1), 1, 1, 0)]
+    await stage.owe(pages[0], [(ACCOUNT, BIG.root)])
+    assert stage.resume_big(pages[1], TWIN, BIG.root)
+    while stage.ready():
+        job = stage.take(BUDGET)
+        answer = BIG.range(job.gap.resume, 1000) if isinstance(job, RangeJob) else cut_off(BIG, slots=150)
+        await stage.process(job, answer)
+    # Then each is stored once.
+    assert (stage.waiting, stage.contracts_stored) == (0, 2)
+    assert [page.storage for page in pages] == [0, 0]
+
+
+async def test_a_copy_that_was_interrupted_is_continued_at_its_depth(
+    new_stage: NewStage, datadir: Datadir, writer: Writer
+) -> None:
+    # Given a process that was killed before the copy for an account with the same root was complete
+    first = new_stage()
+    await first.owe(owing(2), [(ACCOUNT, BIG.root), (TWIN, BIG.root)])
+    await first_chunk(first, 100)
+    await all_ranges(first)
+    await written(writer, datadir)
+    assert list(datadir.storage.scan(STORAGE_PAGE + TWIN, keys_only=True))
+    # When it is taken up, then pages of another depth must not come to lie over those that are stored already.
+    record = stored_record(datadir, TWIN)
+    assert record is not None
+    assert (record.root, record.depth, record.complete) == (BIG.root, 2, False)
+
+
+# Bundles that are stored already
+
+
+async def test_a_bundle_that_is_stored_is_not_replaced_by_a_smaller_one(
+    new_stage: NewStage, datadir: Datadir, writer: Writer
+) -> None:
+    # Given two small tries on one page, of which one looked big because its first slots lie close together
+    dense, small = storage(3, 60), storage(4, 5)
+    first = new_stage()
+    await first.owe(owing(2), [(ACCOUNT, dense.root), (TWIN, small.root)])
+    await first.process(first.take(BUDGET), whole(dense)[:0] or cut_off(dense, slots=1))
+    await first.process(first.take(BUDGET), whole(small))
+    await written(writer, datadir)
+    assert datadir.bundles.get(account_key(BUNDLE, PAGE)) is not None
+    assert stored_record(datadir, ACCOUNT) is None
+    # When the process was killed before any of its pages was complete, and another peer sends all of it
+    stage = new_stage()
+    await stage.owe(owing(1), [(ACCOUNT, dense.root)])
+    await stage.process(stage.take(BUDGET), whole(dense))
+    await synced(datadir, writer)
+    # Then the other trie is still there.
+    value = datadir.bundles.get(account_key(BUNDLE, PAGE))
+    assert value is not None
+    bundle = decode_bundle(PAGE, value)
+    assert TWIN in [bundle.accounts[k].tobytes() for k in range(len(bundle))]
+
+
+async def test_markers_are_written_with_their_pages(new_stage: NewStage, datadir: Datadir, writer: Writer) -> None:
+    stage = new_stage()
+    await stage.owe(owing(1), [(ACCOUNT, BIG.root)])
+    await first_chunk(stage, 100)
+    await written(writer, datadir)
+    (found,) = datadir.storage.scan(MARKER + ACCOUNT)
+    covered = int.from_bytes(found[1][:32], "big") + 1
+    slots = stored_slots(datadir, ACCOUNT)
+    assert slots == [pair for pair in BIG.pairs if int.from_bytes(pair[0], "big") < covered]
+    assert 90 < len(slots) <= 100
