@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ethsync.api import open_state, open_state_now
@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "open_state", "open_state_now"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import the interface when it is first used: `ethsync --help` needs neither trio nor NumPy."""
     if name in ("open_state", "open_state_now"):
         from ethsync import api

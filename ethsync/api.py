@@ -12,26 +12,30 @@ hexadecimal text; storage slots by number or by slot hash. Snap sync brings hash
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import trio
-from numpy.typing import NDArray
 
 from ethsync.errors import ConfigError, DatadirDamaged, Disproved, NotHeld, VerificationFailed
 from ethsync.hashing import keccak256
 from ethsync.kernels import columns as kernel
-from ethsync.state.account import Account
-from ethsync.state.columns import Leaves
 from ethsync.state.single_proof import check_proof
 from ethsync.state.view import AccountProof, StateView
 from ethsync.store.datadir import open_datadir
 from ethsync.wire import rlp
-from ethsync.wire.headers import Header
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from ethsync.state.account import Account
+    from ethsync.state.columns import Leaves
+    from ethsync.wire.headers import Header
 
 _T = TypeVar("_T")
 

@@ -99,14 +99,17 @@ def get(account: str, slots: tuple[str, ...], code: bool, datadir: Path, as_json
 @commands.command()
 @click.option("--datadir", type=click.Path(file_okay=False, path_type=Path), help="A complete state to serve.")
 @click.option("--synthetic", metavar="SPEC", help="Or one made up: accounts=1000000,contracts=50000,slots=…,seed=1")
+@click.option("--network", help="Name or genesis JSON of the state's network, where it is a private one.")
 @click.option("--listen", default="127.0.0.1:0", show_default=True, metavar="HOST:PORT")
 @click.option("--profile", default="geth", show_default=True, help="Whose behaviour to imitate; for tests.")
 @AS_JSON
-def serve(datadir: Path | None, synthetic: str | None, listen: str, profile: str, as_json: bool) -> int:
+def serve(
+    datadir: Path | None, synthetic: str | None, network: str | None, listen: str, profile: str, as_json: bool
+) -> int:
     """Serve a state to other nodes over snap/1 and eth/68-69."""
     from ethsync.commands.serve import run
 
-    return run(datadir, synthetic, listen, profile, as_json)
+    return run(datadir, synthetic, network, listen, profile, as_json)
 
 
 @commands.command()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from subprocess import PIPE
+from typing import TYPE_CHECKING
 
 import trio
 
 from ethsync.errors import EthsyncError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 STOP_SECONDS = 5.0
 """How long the process may take to end by itself."""
@@ -34,13 +38,9 @@ async def open_serving_process(*arguments: str) -> AsyncIterator[ServingProcess]
     Raises EthsyncError if it does not come up; what it says on stderr is shown as it comes.
     """
     command = [sys.executable, "-m", "ethsync", "serve", "--json", *arguments]
+    run = partial(trio.run_process, command, stdin=PIPE, stdout=PIPE, check=False, deliver_cancel=_end)
     async with trio.open_nursery() as nursery:
-        process: trio.Process = await nursery.start(
-            lambda *, task_status: trio.run_process(
-                command, stdin=PIPE, capture_stdout=False, stdout=PIPE, check=False, task_status=task_status,
-                deliver_cancel=_end,
-            )
-        )  # fmt: skip
+        process: trio.Process = await nursery.start(run)
         if process.stdout is None:
             raise AssertionError("the process was started with a pipe")
         line = b""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ethsync.api import State, open_state_now
 from ethsync.errors import ConfigError
-from ethsync.state.account import Account
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ethsync.state.account import Account
 
 
 def run(account: str, slots: tuple[str, ...], code: bool, path: Path, as_json: bool) -> int:

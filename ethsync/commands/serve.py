@@ -4,56 +4,48 @@ from __future__ import annotations
 
 import json
 import signal
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import trio
 
 from ethsync.commands.places import cache_directory
 from ethsync.errors import ConfigError
-from ethsync.networks import BUILT_IN, Network, load_network
-from ethsync.serve.demo import GENESIS_FILE, demo_network
+from ethsync.networks import load_network
+from ethsync.serve.demo import GENESIS_FILE
 from ethsync.serve.profiles import PROFILES
-from ethsync.serve.server import Server, run_server
+from ethsync.serve.run import serve_datadir, serve_synthetic
 from ethsync.serve.spec import parse_spec
-from ethsync.serve.synthetic import create_synthetic
-from ethsync.state.view import StateView
-from ethsync.store.datadir import open_datadir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ethsync.serve.server import Server
 
 
-def run(datadir: Path | None, synthetic: str | None, listen: str, profile: str, as_json: bool) -> int:
+def run(
+    datadir: Path | None, synthetic: str | None, network: str | None, listen: str, profile: str, as_json: bool
+) -> int:
     """Serve until SIGINT or SIGTERM. Raises EthsyncError."""
     if profile not in PROFILES:
         raise ConfigError(f"there is no profile '{profile}'", hint=f"choose one of {', '.join(sorted(PROFILES))}")
     host, port = _address(listen)
+    settings: dict[str, Any] = {"host": host, "port": port, "profile": PROFILES[profile]}
     if synthetic is not None:
         spec = parse_spec(synthetic)
         datadir = datadir or cache_directory() / f"synthetic-{str(spec).replace('=', '').replace(',', '-')}"
         datadir.parent.mkdir(parents=True, exist_ok=True)
         click.echo(f"making the synthetic state in {datadir}, unless it is there", err=True)
-        create_synthetic(spec, datadir)
+        trio.run(_serve, partial(serve_synthetic, spec, datadir, **settings), datadir / GENESIS_FILE, as_json)
+        return 0
     if datadir is None:
         raise ConfigError("nothing to serve", hint="name a --datadir or a --synthetic state")
-    with ExitStack() as stack:
-        opened = stack.enter_context(open_datadir(datadir))
-        view = StateView(opened)
-        network = _network(opened.format.network, datadir)
-        serving = partial(run_server, view, network=network, host=host, port=port, profile=PROFILES[profile])
-        trio.run(_serve, serving, datadir / GENESIS_FILE, as_json)
+    genesis = Path(network) if network is not None else datadir / GENESIS_FILE
+    chosen = load_network(network) if network is not None else None
+    trio.run(_serve, partial(serve_datadir, datadir, network=chosen, **settings), genesis, as_json)
     return 0
-
-
-def _network(name: str, datadir: Path) -> Network:
-    if name in BUILT_IN:
-        return load_network(name)
-    if name == demo_network().name:
-        return demo_network()
-    genesis = datadir / GENESIS_FILE
-    if not genesis.exists():
-        raise ConfigError(f"{datadir} belongs to the private network '{name}'", hint=f"put its genesis JSON at {genesis}")
-    return load_network(genesis)
 
 
 def _address(listen: str) -> tuple[str, int]:
@@ -63,24 +55,34 @@ def _address(listen: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-async def _serve(serving: partial[None], genesis: Path, as_json: bool) -> None:
+async def _serve(serving: Callable[..., Any], genesis: Path, as_json: bool) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
+
+            async def stop_on_signal() -> None:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(stop_on_signal)
             server: Server = await nursery.start(serving)
-            head = server.head
-            facts = {
-                "enode": str(server.enode),
-                "network": server.network.name,
-                "genesis": str(genesis),
-                "head_number": head.number,
-                "head_hash": f"0x{head.hash.hex()}",
-                "state_root": f"0x{head.state_root.hex()}",
-            }
-            if as_json:
-                click.echo(json.dumps(facts))
-            else:
-                click.echo(f"serving block {head.number} of {server.network.name} at {server.enode}")
-                click.echo(f"sync from it: ethsync snap --network {genesis} --peer '{server.enode}' "
-                           f"--head hash:0x{head.hash.hex()} --datadir DIR")  # fmt: skip
-            async for _ in signals:
-                nursery.cancel_scope.cancel()
+            click.echo(_as_json(server, genesis) if as_json else _as_text(server, genesis))
+
+
+def _as_json(server: Server, genesis: Path) -> str:
+    facts = {
+        "enode": str(server.enode),
+        "network": server.network.name,
+        "genesis": str(genesis),
+        "head_number": server.head.number,
+        "head_hash": f"0x{server.head.hash.hex()}",
+        "state_root": f"0x{server.head.state_root.hex()}",
+    }
+    return json.dumps(facts)
+
+
+def _as_text(server: Server, genesis: Path) -> str:
+    return (
+        f"serving block {server.head.number} of {server.network.name} at {server.enode}\n"
+        f"sync from it: ethsync snap --network {genesis} --peer '{server.enode}' "
+        f"--head hash:0x{server.head.hash.hex()} --datadir DIR"
+    )

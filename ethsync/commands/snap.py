@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import coincurve
@@ -29,6 +29,9 @@ from ethsync.ui.machine import read_machine, read_resources, utc_now
 from ethsync.ui.measure import LoopLag, PeakMemory, run_memory_sampler
 from ethsync.ui.report import build_report, write_report
 from ethsync.wire.enode import Enode, parse_enode
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
 
 DEMO = "demo"
 DEMO_STATE = "accounts=200000,contracts=20000,slots=300000,codes=5000,seed=1"
@@ -166,4 +169,3 @@ def _head(command: SnapCommand) -> bytes:
     if command.head is None:
         raise ConfigError("which block is to be trusted?", hint=f"name it with --head {FORM}; peers cannot be asked")
     return parse_head(command.head)
-

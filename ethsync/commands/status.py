@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +14,9 @@ from ethsync.store.schema import BUNDLE, CODE, RECORD, decode_record
 from ethsync.sync.resume import read_kept
 from ethsync.sync.snap import stored_pivot, stored_verdict
 from ethsync.sync.sweep import Sweep
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def run(path: Path, as_json: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import trio
@@ -14,7 +14,11 @@ from ethsync.errors import NotHeld
 from ethsync.store.datadir import Datadir, open_datadir
 from ethsync.sync.snap import stored_pivot
 from ethsync.sync.verifier import verify
-from ethsync.sync.verify import Findings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ethsync.sync.verify import Findings
 
 
 def run(path: Path, as_json: bool) -> int:

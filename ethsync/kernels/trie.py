@@ -458,4 +458,3 @@ def build(
             for word in range(4):
                 root_words[t, word] = refs[row, word]
     return groups
-

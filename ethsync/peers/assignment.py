@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ethsync.peers.track import RequestKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 SLOTS: Mapping[RequestKind, int] = {
     RequestKind.HEADERS: 1,

@@ -5,11 +5,14 @@ Peers drop a node that does not answer (devp2p caps/eth.md); an empty list says 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from ethsync.wire import rlp, snap
 from ethsync.wire.eth import EthMessage
 from ethsync.wire.snap import SnapMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 EMPTY_LIST = b"\xc0"
 
@@ -33,4 +36,3 @@ ANSWERS: Mapping[tuple[str, int], tuple[int, Callable[[bytes], bytes]]] = {
     (snap.NAME, SnapMessage.GET_TRIE_NODES): (SnapMessage.TRIE_NODES, _list),
 }
 """(capability, request) → (reply, function that makes its payload)."""
-

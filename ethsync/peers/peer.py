@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import coincurve
 import trio
 
 from ethsync import __version__
 from ethsync.errors import HandshakeFailed, MalformedMessage, PeerGone, RequestTimeout, UselessPeer
-from ethsync.networks import Network
 from ethsync.peers.courtesy import ANSWERS
 from ethsync.peers.track import Record, RequestKind, new_record
 from ethsync.rlpx import ecies
 from ethsync.rlpx.connection import Connection, Message, open_connection
 from ethsync.wire import eth, p2p, snap
-from ethsync.wire.enode import Enode
 from ethsync.wire.eth import EthMessage
 from ethsync.wire.status import Status, check_status, decode_status, encode_status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    import coincurve
+
+    from ethsync.networks import Network
+    from ethsync.wire.enode import Enode
 
 DIAL_TIMEOUT = 15.0  # seconds (geth p2p/dial.go, defaultDialTimeout)
 STATUS_TIMEOUT = 5.0  # seconds (geth eth/protocols/eth/handshake.go, handshakeTimeout)
@@ -108,7 +112,10 @@ class Peer:
         track = self.record.tracks[kind]
         now = trio.current_time()
         pending = _Pending(
-            kind, (CAPABILITY[kind], request.message + 1), trio.CancelScope(deadline=now + track.round_trip.timeout()), now
+            kind,
+            (CAPABILITY[kind], request.message + 1),
+            trio.CancelScope(deadline=now + track.round_trip.timeout()),
+            now,
         )
         self._pending[request_id] = pending
         try:
@@ -203,7 +210,9 @@ async def open_peer(number: int, enode: Enode, key: coincurve.PrivateKey, view: 
         raise PeerGone(f"cannot reach {enode.host}:{enode.tcp_port}: {_cause(error)}") from error
     async with open_connection(stream, key=key, remote_public_key=enode.public_key, hello=hello) as connection:
         if "eth" not in connection.capabilities or snap.NAME not in connection.capabilities:
-            raise UselessPeer(f"{connection.remote_hello.client_id} does not offer eth/68 or eth/69 together with snap/1")
+            raise UselessPeer(
+                f"{connection.remote_hello.client_id} does not offer eth/68 or eth/69 together with snap/1"
+            )
         await _exchange_status(connection, view)
         yield Peer(number, enode, connection)
 

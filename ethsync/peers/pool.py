@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import coincurve
 import trio
 
 from ethsync.errors import Disproved, PeerError, PeerGone, UselessPeer
 from ethsync.peers.assignment import Candidate
 from ethsync.peers.peer import ChainView, Peer, open_peer, run_peer
 from ethsync.peers.track import Outcome, Record, RequestKind, new_record
-from ethsync.wire.enode import Enode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import coincurve
+
+    from ethsync.wire.enode import Enode
 
 FIRST_RETRY = 1.0  # seconds until a lost or unreachable node is dialled again
 LONGEST_RETRY = 60.0

@@ -138,7 +138,7 @@ def codes(seed: int, numbers: Ints, code_bytes: int) -> tuple[Bytes, Ints, Bytes
     """Bytecodes by number: rows of bytes (k, w), their lengths (code_bytes on average), their hashes (k, 32)."""
     chosen = words(seed, Kind.CODE_LENGTH, numbers, 1)[:, 0] % np.uint64(code_bytes + 1)
     lengths = np.maximum(code_bytes // 2 + chosen.astype(np.int64), 9)
-    width = (int(lengths.max()) + 7) // 8
+    width = (code_bytes // 2 + code_bytes + 7) // 8  # of the longest possible code: a code must not depend on its batch
     rows = as_bytes(words(seed, Kind.CODE, numbers, width))
     rows[:, 0] = 0x60  # PUSH1: not the 0xEF that EIP-3541 forbids
     hashes = np.empty((len(numbers), KEY_BYTES), np.uint8)

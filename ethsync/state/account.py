@@ -53,10 +53,8 @@ class Account:
 
 def decode_slim(slim: bytes) -> Account:
     """Read an account in snap's slim form. Raises MalformedMessage."""
-    item = rlp.decode(slim)
-    if not isinstance(item, list) or len(item) != 4 or any(isinstance(field, list) for field in item):
-        raise MalformedMessage("a slim account is a list of four strings")
-    nonce, balance, root, code = item
+    nonce, balance, root_item, code_item = rlp.split_fields(slim, 4, "a slim account")
+    root, code = rlp.string(root_item), rlp.string(code_item)
     if len(root) not in (0, 32) or len(code) not in (0, 32):
         raise MalformedMessage("storage root and code hash of a slim account are empty or 32 bytes")
-    return Account(rlp.to_int(nonce, 8), rlp.to_int(balance, 32), root or EMPTY_TRIE_ROOT, code or EMPTY_CODE_HASH)
+    return Account(rlp.integer(nonce, 8), rlp.integer(balance, 32), root or EMPTY_TRIE_ROOT, code or EMPTY_CODE_HASH)

@@ -6,14 +6,17 @@ message that brought them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ethsync.errors import LocalProtocolError
 from ethsync.kernels import rlp, trie
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -44,7 +47,8 @@ class Leaves:
 
     def key(self, row: int) -> bytes:
         """The 32-byte key of a row; negative rows count from the end."""
-        return self.keys[row].tobytes()
+        key: bytes = self.keys[row].tobytes()
+        return key
 
     def value(self, row: int) -> bytes:
         """The value of a row as it is stored."""

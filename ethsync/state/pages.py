@@ -7,8 +7,9 @@ like the keys below them.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from ethsync.kernels import pages as kernel
 from ethsync.kernels import trie
 from ethsync.state.columns import Bytes, Entries, Ints, Leaves, join
 from ethsync.state.tries import Tops, masked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 KEY_SPACE = 1 << 256
 
@@ -86,14 +90,11 @@ def encode_pages(leaves: Leaves, groups: Ints, depth: int) -> list[bytes]:
     width = 32 - depth // 2
     room = (len(groups) - 1) * kernel.PAGE_HEADER + len(rows) * (width + 4) + int(rows.lengths.sum())
     out, starts = np.empty(room, np.uint8), np.empty(len(groups), np.int64)
-    code = kernel.encode_pages(
-        rows.keys, rows.buf, rows.offsets, rows.lengths, groups - groups[0], depth, out, starts
-    )
+    code = kernel.encode_pages(rows.keys, rows.buf, rows.offsets, rows.lengths, groups - groups[0], depth, out, starts)
     if code < 0:
         raise AssertionError("page groups do not fit their leaves")
     places = starts.tolist()
-    view = memoryview(out)
-    return [bytes(view[first:last]) for first, last in zip(places, places[1:], strict=False)]
+    return [out[first:last].tobytes() for first, last in pairwise(places)]
 
 
 def decode_pages(paths: Sequence[PagePath], values: Sequence[bytes], kind: int) -> tuple[Leaves, Ints]:

@@ -8,6 +8,7 @@ the cases follow go-ethereum's trie/proof_test.go).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from ethsync.hashing import EMPTY_TRIE_ROOT
 from ethsync.kernels import keccak, proof
 from ethsync.kernels.trie import NO_DEPTH
 from ethsync.state.columns import Bytes, Entries, Ints, Leaves, entries_of
-from ethsync.state.replies import ProofNodes
 from ethsync.state.tries import Tops, TrieError, build
+
+if TYPE_CHECKING:
+    from ethsync.state.replies import ProofNodes
 
 MAX_KEY = b"\xff" * 32
 ZERO_KEY = b"\x00" * 32
@@ -41,7 +44,9 @@ class Proven:
     open_right: bool
 
 
-def verify_range(root: bytes, origin: bytes, leaves: Leaves, nodes: ProofNodes, *, page_depth: int = NO_DEPTH) -> Proven:
+def verify_range(
+    root: bytes, origin: bytes, leaves: Leaves, nodes: ProofNodes, *, page_depth: int = NO_DEPTH
+) -> Proven:
     """Prove that `leaves` are all the leaves of the trie `root` from `origin` to the last of them, or to its end.
 
     Without proof nodes the leaves must be the whole trie and origin zero. Without leaves the proof must show that

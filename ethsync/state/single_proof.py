@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ethsync.errors import Disproved, MalformedMessage
 from ethsync.hashing import EMPTY_TRIE_ROOT, keccak256
 from ethsync.wire import rlp
-from ethsync.wire.rlp import RLPItem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ethsync.wire.rlp import RLPItem
 
 
 def check_proof(root: bytes, key: bytes, nodes: Iterable[bytes]) -> bytes | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from ethsync.hashing import EMPTY_TRIE_ROOT
 from ethsync.kernels import trie
 from ethsync.kernels.trie import BRANCH, LEAF, NO_DEPTH
 from ethsync.state.columns import KEY_NIBBLES, Bytes, Entries, Ints, Leaves, entries_of, leaves_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _WORDS = {
     trie.BAD_ORDER: "keys are not strictly ascending, or one path is the beginning of another",

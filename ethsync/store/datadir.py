@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ethsync.errors import ConfigError, DatadirBusy, DatadirMismatch, DiskFull
 from ethsync.store.leveldb import Database
 from ethsync.store.schema import FACT_FORMAT, FORMAT_VERSION, Format, decode_format
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -84,9 +88,7 @@ def open_datadir(path: Path, create: Format | None = None) -> Iterator[Datadir]:
 
 
 def _open(stack: ExitStack, path: Path, create: bool, shape: Shape) -> Database:
-    database = Database(
-        path, create=create, neighbourhood=shape.neighbourhood, write_buffer=shape.write_buffer
-    )
+    database = Database(path, create=create, neighbourhood=shape.neighbourhood, write_buffer=shape.write_buffer)
     stack.callback(database.close)
     return database
 

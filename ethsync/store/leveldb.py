@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ethsync.errors import DatadirBusy, DatadirDamaged, DiskFull, LocalProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 try:
     import plyvel
@@ -76,7 +78,8 @@ class Database:
             yield
         except plyvel.CorruptionError as error:
             raise DatadirDamaged(
-                f"{self.path} is damaged: {error}", hint="keep it, and restore it from a copy or sync into a new datadir"
+                f"{self.path} is damaged: {error}",
+                hint="keep it, and restore it from a copy or sync into a new datadir",
             ) from error
         except (plyvel.IOError, OSError) as error:
             text = str(error)

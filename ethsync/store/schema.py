@@ -14,9 +14,12 @@ import json
 import struct
 from dataclasses import asdict, dataclass
 from enum import IntFlag
+from typing import TYPE_CHECKING
 
 from ethsync.errors import DatadirDamaged
-from ethsync.state.pages import PagePath
+
+if TYPE_CHECKING:
+    from ethsync.state.pages import PagePath
 
 FORMAT_VERSION = 1
 

@@ -8,13 +8,18 @@ write is never abandoned when its task is cancelled.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
 import trio
 
 from ethsync.errors import DiskFull
 from ethsync.store.datadir import Datadir, free_bytes
-from ethsync.store.leveldb import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ethsync.store.leveldb import Database
 
 SYNC_SECONDS = 5.0
 """How often everything written is forced to the disk: the most that a power cut can cost (design, section 3)."""
@@ -122,10 +127,11 @@ async def run_writer(
             held += [batch for batch in batches if batch.after_sync]
             unchecked += await _write([batch for batch in batches if not batch.after_sync], limiter, statistics)
             writer.written(sum(batch.size for batch in batches))
-            if unchecked >= SPACE_CHECK_BYTES or not batches:
+            due = trio.current_time() >= last_sync + SYNC_SECONDS
+            if unchecked >= SPACE_CHECK_BYTES or due:
                 check_space(datadir, floor)
                 unchecked = 0
-            if trio.current_time() >= last_sync + SYNC_SECONDS:
+            if due:
                 await _sync(datadir, held, limiter, statistics)
                 held = []
                 last_sync = trio.current_time()

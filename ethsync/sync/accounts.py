@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -12,14 +12,18 @@ from ethsync.peers.track import Outcome, RequestKind
 from ethsync.state.pages import KEY_SPACE
 from ethsync.state.proofs import verify_range
 from ethsync.state.replies import scan_account_range
-from ethsync.store.datadir import Datadir
 from ethsync.store.schema import ACCOUNT_PAGE, DEBT, FACT_DEPTH, MARKER, TOP, Debt, Marker, account_key
 from ethsync.store.writer import Write, Writer
 from ethsync.sync.assemble import Assembled, assemble, estimated_depth
 from ethsync.sync.debts import PageNeeds, needs_by_page
-from ethsync.sync.progress import Stage
-from ethsync.sync.sweep import Gap, Sweep
 from ethsync.wire.snap import GetAccountRange
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ethsync.store.datadir import Datadir
+    from ethsync.sync.progress import Progress
+    from ethsync.sync.sweep import Gap, Sweep
 
 FILL = 0.85
 """Ranges are made so wide that their leaves fill this share of the budget: replies then end at a page border, and
@@ -72,7 +76,10 @@ def prove_accounts(job: AccountJob, payload: bytes, depth: int | None) -> tuple[
     puts = [(account_key(ACCOUNT_PAGE, page.path), page.value) for page in pages]
     puts += [(account_key(TOP, page.path), page.top.encode()) for page in pages]
     puts += [
-        (account_key(DEBT, need.path), bytes([(Debt.STORAGE if need.contracts else 0) | (Debt.CODES if need.codes else 0)]))
+        (
+            account_key(DEBT, need.path),
+            bytes([(Debt.STORAGE if need.contracts else 0) | (Debt.CODES if need.codes else 0)]),
+        )
         for need in needs
     ]
     accounts, size = sum(page.last - page.first for page in pages), sum(len(value) for _, value in puts)
@@ -95,7 +102,7 @@ class AccountStage:
         datadir: Datadir,
         writer: Writer,
         limiter: trio.CapacityLimiter,
-        counters: Stage,
+        progress: Progress,
         owed: Callable[[list[PageNeeds]], Awaitable[None]],
         may_go_on: Callable[[], bool],
     ) -> None:
@@ -104,7 +111,8 @@ class AccountStage:
         self._datadir = datadir
         self._writer = writer
         self._limiter = limiter
-        self._counters = counters
+        self.counters = progress.accounts
+        self._progress = progress
         self._owed = owed
         self._may_go_on = may_go_on
         self._keys_per_byte: float | None = None
@@ -126,12 +134,12 @@ class AccountStage:
     def take(self, budget: int) -> AccountJob:
         """Take as much key space as is expected to fill the budget."""
         width = KEY_SPACE if self._keys_per_byte is None else int(self._keys_per_byte * budget * FILL)
-        self._counters.in_flight += 1
+        self.counters.in_flight += 1
         return AccountJob(self.sweep.take(width), self._root, budget)
 
     def give_back(self, job: AccountJob) -> None:
         """The range must be asked for again."""
-        self._counters.in_flight -= 1
+        self.counters.in_flight -= 1
         self.sweep.give_back(job.gap)
 
     async def process(self, job: AccountJob, payload: bytes) -> Outcome:
@@ -160,10 +168,11 @@ class AccountStage:
             puts = [(FACT_DEPTH, bytes([depth])), *puts]
         if proven.keys_seen > 0:
             self._keys_per_byte = proven.keys_seen / size
-        self._counters.in_flight -= 1
-        self._counters.items += proven.accounts
-        self._counters.bytes += proven.size
+        self.counters.in_flight -= 1
+        self.counters.items += proven.accounts
+        self.counters.bytes += proven.size
         if puts:
             await self._writer.write(Write(self._datadir.accounts, puts))
         await self._owed(proven.needs)
         self.sweep.settle(job.gap, proven.assembled.covered, proven.assembled.rest)
+        self._progress.key_space = self.sweep.share

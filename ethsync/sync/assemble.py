@@ -6,6 +6,7 @@ Runs in worker threads; pure functions over columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,9 +23,11 @@ from ethsync.state.pages import (
     path_of,
     tops_of,
 )
-from ethsync.state.proofs import Proven
 from ethsync.state.tries import Tops, page_tops
 from ethsync.sync.sweep import Gap
+
+if TYPE_CHECKING:
+    from ethsync.state.proofs import Proven
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,9 +97,7 @@ def assemble(gap: Gap, proven: Proven, depth: int) -> Assembled:
     return Assembled(leaves[: int(groups[whole])] if whole >= 0 else leaves[:0], pages, covered, rest)
 
 
-def _with_carry(
-    gap: Gap, leaves: Leaves, groups: Ints, tops: Tops, depth: int
-) -> tuple[Leaves, Ints, Tops]:
+def _with_carry(gap: Gap, leaves: Leaves, groups: Ints, tops: Tops, depth: int) -> tuple[Leaves, Ints, Tops]:
     """Put the carried leaves in front; the page they belong to gets a new top."""
     carry = gap.carry
     if carry is None or not len(carry):
@@ -107,11 +108,15 @@ def _with_carry(
     moved = np.concatenate([[0], moved[1:] if shared else moved])
     first = page_tops(joined[: int(moved[1])], np.zeros(1, np.int64))
     cut = 1 if shared else 0
-    return joined, moved, Tops(
+    return (
+        joined,
         moved,
-        np.concatenate([first.depths, tops.depths[cut:]]),
-        np.concatenate([first.references, tops.references[cut:]]),
-        np.concatenate([first.sizes, tops.sizes[cut:]]),
+        Tops(
+            moved,
+            np.concatenate([first.depths, tops.depths[cut:]]),
+            np.concatenate([first.references, tops.references[cut:]]),
+            np.concatenate([first.sizes, tops.sizes[cut:]]),
+        ),
     )
 
 
@@ -138,17 +143,18 @@ def _split(leaves: Leaves, first: int, last: int, depth: int) -> list[Page]:
     if last - first > MOST_LEAVES:
         depth += 1
     part = leaves[first:last]
-    cuts = np.flatnonzero(np.any(np.diff(_prefixes(part, depth).astype(np.int16), axis=0) != 0, axis=1)) + 1
-    groups = np.concatenate([[0], cuts, [last - first]]).astype(np.int64)
+    groups = _groups(part, depth)
     pages = _pages(part, groups, page_tops(part, groups[:-1]), depth)
     return [Page(page.path, page.value, page.top, page.first + first, page.last + first) for page in pages]
 
 
-def _prefixes(leaves: Leaves, depth: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    keys = leaves.keys[:, : (depth + 1) // 2].copy()
+def _groups(leaves: Leaves, depth: int) -> Ints:
+    """Rows at which the first `depth` nibbles of the keys change, with 0 and the number of leaves."""
+    prefixes = leaves.keys[:, : (depth + 1) // 2].copy()
     if depth & 1:
-        keys[:, -1] &= 0xF0
-    return keys
+        prefixes[:, -1] &= 0xF0
+    cuts = np.flatnonzero((prefixes[1:] != prefixes[:-1]).any(axis=1)) + 1
+    return np.concatenate([[0], cuts, [len(leaves)]]).astype(np.int64)
 
 
 def _full_value(leaves: Leaves, row: int) -> bytes:
@@ -160,8 +166,6 @@ def _full_value(leaves: Leaves, row: int) -> bytes:
 def assemble_whole(leaves: Leaves) -> Assembled:
     """Pages of a whole trie that came in one reply."""
     depth = depth_for(len(leaves))
-    part = _prefixes(leaves, depth)
-    cuts = np.flatnonzero(np.any(np.diff(part.astype(np.int16), axis=0) != 0, axis=1)) + 1 if depth else []
-    groups = np.concatenate([[0], cuts, [len(leaves)]]).astype(np.int64)
+    groups = _groups(leaves, depth)
     pages = _pages(leaves, groups, page_tops(leaves, groups[:-1]), depth)
     return Assembled(leaves, pages, KEY_SPACE, None)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
 from ethsync.state.columns import Leaves, join
 from ethsync.state.pages import KEY_SPACE, SMALL_TRIE, depth_for
-from ethsync.store.datadir import Datadir
 from ethsync.store.schema import (
     MARKER,
     RECORD,
@@ -21,11 +21,14 @@ from ethsync.store.schema import (
     storage_key,
 )
 from ethsync.store.writer import Write, Writer
-from ethsync.sync.assemble import Assembled
-from ethsync.sync.debts import Contract
-from ethsync.sync.progress import Stage
 from ethsync.sync.sweep import Gap, Sweep
 from ethsync.wire.snap import GetStorageRanges
+
+if TYPE_CHECKING:
+    from ethsync.store.datadir import Datadir
+    from ethsync.sync.assemble import Assembled
+    from ethsync.sync.debts import Contract
+    from ethsync.sync.progress import Stage
 
 FILL = 0.85
 """As for accounts: ranges are made to fill this share of the budget."""
@@ -128,6 +131,10 @@ class BigContracts:
             big.keys_per_byte = sweep.stored / (big.leaves * SLOT_BYTES)
         self._active[contract.account] = big
         return big
+
+    def whole(self) -> list[BigContract]:
+        """Contracts of which every range is with the writer, but not the record that says so."""
+        return [big for big in self._active.values() if big.done]
 
     def ready(self) -> int:
         """Requests that could be made now."""

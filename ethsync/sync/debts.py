@@ -7,8 +7,8 @@ the sweep. A restart begins with the debts that are not paid.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +16,13 @@ from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.kernels import rlp
 from ethsync.state.columns import Bytes, Ints, Leaves, join
 from ethsync.state.pages import Bundle, PagePath, encode_bundle, stored_path
-from ethsync.store.datadir import Datadir
 from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, DEBT, PAID, Debt, account_key
 from ethsync.store.writer import Write, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ethsync.store.datadir import Datadir
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,19 +120,24 @@ def needs_by_page(leaves: Leaves, pages: list[tuple[PagePath, int, int]]) -> lis
 def make_bundle(parts: list[Part], depth: int) -> bytes:
     """Encode the bundle of a page from its parts, in account order."""
     contracts = [contract for part in parts for contract in part.contracts]
+    names = [contract.account for contract in contracts]
+    if len(parts) == 1 and names == sorted(names):
+        return encode_bundle(_bundle(contracts, parts[0].starts, parts[0].leaves), depth)
     joined = join([part.leaves for part in parts])
-    firsts = np.concatenate(
-        [part.starts[:-1] + shift for part, shift in zip(parts, _shifts(parts), strict=True)]
-    )
+    firsts = np.concatenate([part.starts[:-1] + shift for part, shift in zip(parts, _shifts(parts), strict=True)])
     sizes = np.concatenate([np.diff(part.starts) for part in parts])
-    order = sorted(range(len(contracts)), key=lambda k: contracts[k].account)
+    order = sorted(range(len(contracts)), key=names.__getitem__)
     firsts, sizes = firsts[order], sizes[order]
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     rows = np.repeat(firsts - starts[:-1], sizes) + np.arange(int(starts[-1]))
     leaves = Leaves(joined.keys[rows], joined.buf, joined.offsets[rows], joined.lengths[rows], joined.kind)
-    accounts = np.frombuffer(b"".join(contracts[k].account for k in order), np.uint8).reshape(-1, 32)
-    roots = np.frombuffer(b"".join(contracts[k].root for k in order), np.uint8).reshape(-1, 32)
-    return encode_bundle(Bundle(accounts, roots, starts, leaves), depth)
+    return encode_bundle(_bundle([contracts[k] for k in order], starts, leaves), depth)
+
+
+def _bundle(contracts: list[Contract], starts: Ints, leaves: Leaves) -> Bundle:
+    accounts = np.frombuffer(b"".join(contract.account for contract in contracts), np.uint8).reshape(-1, 32)
+    roots = np.frombuffer(b"".join(contract.root for contract in contracts), np.uint8).reshape(-1, 32)
+    return Bundle(accounts, roots, starts, leaves)
 
 
 def _shifts(parts: list[Part]) -> list[int]:

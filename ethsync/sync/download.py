@@ -5,20 +5,23 @@ One task decides (`assignment.assign`, pure) whenever anything changed; each req
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from ethsync.errors import Disproved, MalformedMessage, PeerGone, RequestTimeout, StateUnavailable
 from ethsync.peers.assignment import Demand, assign
-from ethsync.peers.peer import Peer
-from ethsync.peers.pool import PeerPool
 from ethsync.peers.track import Outcome
-from ethsync.sync.changes import Changes
-from ethsync.sync.progress import Progress
-from ethsync.sync.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ethsync.peers.peer import Peer
+    from ethsync.peers.pool import PeerPool
+    from ethsync.sync.changes import Changes
+    from ethsync.sync.progress import Progress
+    from ethsync.sync.stage import Stage
 
 UNPROVEN_BYTES = 24 << 20
 """Replies waiting to be proven, beyond which nothing more is asked: two cores prove this much in half a second."""
@@ -51,6 +54,7 @@ async def run_download(download: Download, stages: Sequence[Stage[Any]]) -> None
         while not all(stage.done for stage in stages):
             changed = download.changes.next()
             now = trio.current_time()
+            _keep_time(stages, now)
             patient_until = download.last_served + download.patience
             # At the end of patience only those are asked who never were: silent ones would be asked for ever.
             may_ask = now < patient_until or any(peer.record.untried for peer in download.pool.peers.values())
@@ -61,6 +65,15 @@ async def run_download(download: Download, stages: Sequence[Stage[Any]]) -> None
             deadline = download.pool.next_pause_end(now)
             with trio.move_on_at(deadline if download.in_flight else min(deadline, patient_until)):
                 await changed.wait()
+
+
+def _keep_time(stages: Sequence[Stage[Any]], now: float) -> None:
+    """Note when each stage began to have work and when it ran out of it for the last time."""
+    for stage in stages:
+        counters = stage.counters
+        if counters.in_flight and counters.started is None:
+            counters.started = now
+        counters.ended = now if stage.done and counters.started is not None else None
 
 
 def _assign(download: Download, stages: Sequence[Stage[Any]], nursery: trio.Nursery, now: float) -> None:

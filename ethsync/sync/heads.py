@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import trio
 
 from ethsync.errors import ConfigError, Disproved, MalformedMessage, PeerGone, RequestTimeout, StateUnavailable
-from ethsync.peers.peer import Peer
-from ethsync.peers.pool import PeerPool
 from ethsync.peers.track import Outcome, RequestKind
-from ethsync.sync.changes import Changes
 from ethsync.wire.eth import GetBlockHeaders, decode_block_headers
 from ethsync.wire.headers import Header, decode_header
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ethsync.peers.peer import Peer
+    from ethsync.peers.pool import PeerPool
+    from ethsync.sync.changes import Changes
 
 FORM = "hash:0x followed by 64 hexadecimal digits"
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import trio
 
-from ethsync.peers.pool import PeerPool
 from ethsync.store.writer import QUEUE_BYTES, Writer
 from ethsync.sync.progress import Limit, PeerView, Phase, Progress
+
+if TYPE_CHECKING:
+    from ethsync.peers.pool import PeerPool
 
 INTERVAL = 0.5
 """Seconds between two readings: as often as a person can follow."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ethsync.errors import DatadirDamaged
 from ethsync.kernels.trie import SLIM_ACCOUNT
 from ethsync.state.pages import PagePath, decode_bundle, decode_pages
-from ethsync.store.datadir import Datadir
 from ethsync.store.schema import (
     BUNDLE,
     CODE,
@@ -21,6 +21,9 @@ from ethsync.store.schema import (
     decode_record,
 )
 from ethsync.sync.debts import needs_by_page, open_debts, read_page
+
+if TYPE_CHECKING:
+    from ethsync.store.datadir import Datadir
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +70,9 @@ def _open_debt(datadir: Datadir, path: PagePath, flags: Debt) -> OpenDebt:
         bundle = decode_bundle(path, value)
         bundled = {bundle.accounts[k].tobytes() for k in range(len(bundle))}
     contracts = [
-        (account, root) for account, root in contracts if account not in bundled and not _complete(datadir, account, root)
+        (account, root)
+        for account, root in contracts
+        if account not in bundled and not _complete(datadir, account, root)
     ]
     return OpenDebt(path, contracts, [digest for digest in codes if datadir.codes.get(CODE + digest) is None])
 

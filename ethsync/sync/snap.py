@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import coincurve
 import trio
 
 from ethsync.errors import DatadirMismatch
-from ethsync.networks import Network
 from ethsync.peers.peer import ChainView
 from ethsync.peers.pool import PeerPool, run_pool
 from ethsync.store.datadir import Datadir, open_datadir
@@ -33,8 +30,16 @@ from ethsync.sync.resume import Kept, read_kept
 from ethsync.sync.storage import StorageStage
 from ethsync.sync.sweep import Sweep
 from ethsync.sync.verifier import verify_or_raise
-from ethsync.wire.enode import Enode
 from ethsync.wire.headers import Header, decode_header
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    import coincurve
+
+    from ethsync.networks import Network
+    from ethsync.wire.enode import Enode
 
 MOST_CONTRACTS = 100_000
 """Contracts waiting for their storage before accounts wait for them: some 50 MB of queue."""
@@ -199,7 +204,7 @@ async def _open_stages(
 ) -> tuple[StorageStage, CodeStage, AccountStage]:
     """The three stages, with what an earlier run left."""
     debts = DebtBook(datadir, writer)
-    storage = StorageStage(root, datadir, writer, limiter, progress.storage, debts)
+    storage = StorageStage(root, datadir, writer, limiter, progress, debts)
     codes = CodeStage(datadir, writer, limiter, progress.codes, debts)
     sweep = Sweep(((marker.origin, marker.end) for marker in kept.markers), kept.depth)
 
@@ -208,11 +213,12 @@ async def _open_stages(
             page = debts.open(need.path, len(need.contracts), len(need.codes))
             await storage.owe(page, need.contracts)
             await codes.owe(page, need.codes)
+            await trio.lowlevel.checkpoint()
 
     def keeping_up() -> bool:
         return storage.waiting < MOST_CONTRACTS and codes.waiting < MOST_CODES
 
-    accounts = AccountStage(root, sweep, datadir, writer, limiter, progress.accounts, owed, keeping_up)
+    accounts = AccountStage(root, sweep, datadir, writer, limiter, progress, owed, keeping_up)
     progress.key_space = sweep.share
     progress.accounts.items = progress.accounts.kept_items = sum(marker.leaves for marker in kept.markers)
     progress.accounts.bytes = sum(marker.size for marker in kept.markers)
@@ -224,4 +230,5 @@ async def _open_stages(
         fresh = [(account, root) for account, root in debt.contracts if not storage.resume_big(page, account, root)]
         await storage.owe(page, fresh)
         await codes.owe(page, debt.codes)
+    await storage.close_whole()
     return storage, codes, accounts

@@ -6,9 +6,11 @@ returning, or by `give_back`.
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from ethsync.peers.peer import Request
+if TYPE_CHECKING:
+    from ethsync.peers.peer import Request
+    from ethsync.sync.progress import Stage as Counters
 from ethsync.peers.track import Outcome, RequestKind
 
 
@@ -29,6 +31,11 @@ class Stage(Protocol[JobT]):
     @property
     def kind(self) -> RequestKind:
         """The kind of request it makes."""
+        ...
+
+    @property
+    def counters(self) -> Counters:
+        """What people see of it."""
         ...
 
     @property

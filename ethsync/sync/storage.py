@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import trio
 
 from ethsync.peers.track import Outcome, RequestKind
-from ethsync.state.columns import Leaves
-from ethsync.store.datadir import Datadir
-from ethsync.store.writer import Writer
 from ethsync.sync.big_contracts import BigContract, BigContracts, RangeJob
 from ethsync.sync.debts import Contract, DebtBook, PageDebt, Part, make_bundle
-from ethsync.sync.progress import Stage
 from ethsync.sync.storage_proofs import SmallReply, prove_storage_range, prove_tries
 from ethsync.wire.snap import GetStorageRanges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ethsync.state.columns import Leaves
+    from ethsync.store.datadir import Datadir
+    from ethsync.store.writer import Writer
+    from ethsync.sync.progress import Progress
 
 LIKELY_TRIE = 1000.0
 """Bytes of a small storage trie on the wire until some have been seen."""
@@ -27,6 +31,9 @@ MOST_ACCOUNTS = 1024
 
 POPULAR_BYTES = 8 << 20
 """Small tries kept because another account may have the same root. A set of all roots would be 2.8 GB on mainnet."""
+
+PAGES_A_TURN = 32
+"""Account pages served from a reply between two looks at the other tasks: about a millisecond."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,12 +61,13 @@ class StorageStage:
         datadir: Datadir,
         writer: Writer,
         limiter: trio.CapacityLimiter,
-        counters: Stage,
+        progress: Progress,
         debts: DebtBook,
     ) -> None:
         self._root = root
         self._limiter = limiter
-        self._counters = counters
+        self.counters = progress.storage
+        self._progress = progress
         self._debts = debts
         self._queue: deque[Contract] = deque()
         self._waiting: dict[bytes, list[Contract]] = {}
@@ -68,8 +76,7 @@ class StorageStage:
         self._average = LIKELY_TRIE
         self._unstored = 0
         self._turn = False
-        self.contracts_stored = 0
-        self.big = BigContracts(root, datadir, writer, counters)
+        self.big = BigContracts(root, datadir, writer, progress.storage)
 
     @property
     def waiting(self) -> int:
@@ -98,7 +105,7 @@ class StorageStage:
             leaves = self._popular[contract.root]
             self._keep_small([contract], [0, len(leaves)], leaves)
         await self._bundle([page])
-        self._counters.owed = self._unstored
+        self.counters.owed = self._unstored
 
     def resume_big(self, page: PageDebt, account: bytes, root: bytes) -> bool:
         """Take up a big contract that an earlier run began; False if none of it is stored."""
@@ -111,6 +118,12 @@ class StorageStage:
         page.unbundled -= 1
         return True
 
+    async def close_whole(self) -> None:
+        """Close the contracts that were taken up with all ranges stored: no answer will come that does it."""
+        for big in self.big.whole():
+            await self._finish_big(big)
+        self.counters.owed = self._unstored
+
     def ready(self) -> int:
         """Requests that the queue and the open ranges of big contracts are good for."""
         small = -(-len(self._queue) // self._batch(1 << 20))
@@ -121,7 +134,7 @@ class StorageStage:
 
     def take(self, budget: int) -> TriesJob | RangeJob:
         """Take a range of a big contract or a batch of small ones, in turn while there are both."""
-        self._counters.in_flight += 1
+        self.counters.in_flight += 1
         self._turn = not self._turn
         if self.big.ready() and (self._turn or not self._queue):
             return self.big.take(budget)
@@ -130,7 +143,7 @@ class StorageStage:
 
     def give_back(self, job: TriesJob | RangeJob) -> None:
         """The contracts or the range must be asked for again."""
-        self._counters.in_flight -= 1
+        self.counters.in_flight -= 1
         if isinstance(job, RangeJob):
             self.big.give_back(job)
         else:
@@ -143,7 +156,7 @@ class StorageStage:
                 return await self._process_range(job, payload)
             return await self._process_tries(job, payload)
         finally:
-            self._counters.owed = self._unstored
+            self.counters.owed = self._unstored
 
     async def _process_range(self, job: RangeJob, payload: bytes) -> Outcome:
         big = job.big
@@ -157,7 +170,7 @@ class StorageStage:
         if proven is None:
             self.give_back(job)
             return Outcome.EMPTY
-        self._counters.in_flight -= 1
+        self.counters.in_flight -= 1
         await self.big.keep(job, proven[0], proven[1], len(payload))
         self._declare_if_big(big)
         await self._bundle([big.contract.page])
@@ -172,7 +185,7 @@ class StorageStage:
         except BaseException:
             self.give_back(job)
             raise
-        self._counters.in_flight -= 1
+        self.counters.in_flight -= 1
         self._queue.extendleft(reversed(job.contracts[reply.rest :]))
         self._queue.extend(job.contracts[position] for position in reply.skipped)
         if reply.empty:
@@ -197,6 +210,8 @@ class StorageStage:
             if run and (run[0][0].page is not contract.page or run[-1][1] != k - 1):
                 self._keep_run(run, starts, leaves, touched)
                 run = []
+                if len(touched) % PAGES_A_TURN == 0:
+                    await trio.lowlevel.checkpoint()
             run.append((contract, k))
         if run:
             self._keep_run(run, starts, leaves, touched)
@@ -240,8 +255,8 @@ class StorageStage:
         page = contracts[0].page
         page.parts.append(Part(contracts, np.array(starts, np.int64), leaves))
         page.unbundled -= len(contracts)
-        self._counters.items += len(leaves)
-        self._counters.bytes += leaves.nbytes
+        self.counters.items += len(leaves)
+        self.counters.bytes += leaves.nbytes
 
     async def _bundle(self, pages: Iterable[PageDebt]) -> None:
         """Write the bundles of those pages whose small tries are all there: encoded together, in one go of a thread."""
@@ -257,7 +272,7 @@ class StorageStage:
 
     async def _paid(self, page: PageDebt, contracts: int) -> None:
         self._unstored -= contracts
-        self.contracts_stored += contracts
+        self._progress.contracts += contracts
         await self._debts.storage_stored(page, contracts)
 
     def _declare_if_big(self, big: BigContract) -> None:

@@ -64,13 +64,16 @@ def prove_tries(payload: bytes, roots: list[bytes]) -> SmallReply:
     leaves = reply.leaves[: int(starts[-1])] if complete else reply.leaves[:0]
     found = _roots(leaves, starts[:-1])
     matched, skipped, at = _match(found, roots)
-    begun = None
+    begun: tuple[int, FirstChunk] | None = None
     if complete < len(reply):
-        begun, at = _cut_off(reply, roots, at, skipped)
-        if begun is not None and begun[1].assembled.rest is None and begun[1].assembled.covered == KEY_SPACE:
+        position, chunk = _cut_off(reply, roots, at, skipped)
+        at = position + 1
+        if chunk.assembled.covered == KEY_SPACE:
             # A whole trie with a proof that it did not need.
-            matched.append(begun[0])
-            starts, leaves, begun = reply.starts, reply.leaves, None
+            matched.append(position)
+            starts, leaves = reply.starts, reply.leaves
+        else:
+            begun = position, chunk
     if len(reply) == 0 and len(reply.proof):
         raise Disproved("a proof without slots was sent for tries that are not empty")
     sizes = np.diff(starts).tolist()
@@ -94,22 +97,22 @@ def _roots(leaves: Leaves, starts: Ints) -> list[bytes]:
 
 def _match(found: list[bytes], roots: list[bytes]) -> tuple[list[int], list[int], int]:
     """Match the roots found, in order, to those wanted: positions matched, positions skipped, where it ended."""
-    matched, skipped, at = [], [], 0
+    matched: list[int] = []
+    skipped: list[int] = []
+    at = 0
     for root in found:
         begin = at
         while at < len(roots) and roots[at] != root:
             at += 1
         if at == len(roots):
-            raise Disproved(f"a storage trie with root {root.hex()} was sent, which is not that of any account asked for")
+            raise Disproved(f"a storage trie with root {root.hex()} was sent, which no account asked for has")
         skipped.extend(range(begin, at))
         matched.append(at)
         at += 1
     return matched, skipped, at
 
 
-def _cut_off(
-    reply: StorageRanges, roots: list[bytes], at: int, skipped: list[int]
-) -> tuple[tuple[int, FirstChunk], int]:
+def _cut_off(reply: StorageRanges, roots: list[bytes], at: int, skipped: list[int]) -> tuple[int, FirstChunk]:
     """Prove the last set, which came with a proof: the beginning of one of the tries from `at` on."""
     nodes = np.empty((len(reply.proof), 32), np.uint8)
     keccak.hash_many(reply.proof.buf, reply.proof.offsets, reply.proof.lengths, nodes)
@@ -129,7 +132,7 @@ def _cut_off(
         chunk = FirstChunk(assemble(gap, proven, depth), depth, estimated_leaves(gap, leaves, True))
     else:
         chunk = FirstChunk(Assembled(leaves, [], KEY_SPACE, None), depth, float(len(leaves)))
-    return (position, chunk), position + 1
+    return position, chunk
 
 
 def prove_storage_range(payload: bytes, root: bytes, gap: Gap, depth: int) -> tuple[Assembled, int] | None:

@@ -6,12 +6,16 @@ that was answered only in part comes back as a gap with the leaves of its last, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from typing import TYPE_CHECKING
 
-from ethsync.state.columns import Leaves
 from ethsync.state.pages import KEY_SPACE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ethsync.state.columns import Leaves
 
 
 @dataclass(frozen=True, slots=True, eq=False)

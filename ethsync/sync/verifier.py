@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
 from ethsync.errors import VerificationFailed
-from ethsync.store.datadir import Datadir
 from ethsync.store.schema import FACT_DEPTH
 from ethsync.sync.debts import open_debts
 from ethsync.sync.verify import CheckedSpan, Findings, Span, check_codes, check_span, spans, upper_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ethsync.store.datadir import Datadir
 
 SPANS = 16
 """Parts of the key space checked one after another by as many threads as there are cores; one if a page covers all."""
@@ -94,5 +98,3 @@ async def verify_or_raise(
             hint="run `ethsync verify` for the whole list; nothing was deleted",
         )
     return findings
-
-

@@ -8,10 +8,9 @@ data directory; `ethsync.sync.verifier` runs them in threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from ethsync.errors import DatadirDamaged
 from ethsync.hashing import EMPTY_TRIE_ROOT
 from ethsync.kernels import keccak
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
+from ethsync.state.account import decode_slim
 from ethsync.state.columns import Bytes, Entries, Ints, Leaves, entries_of
 from ethsync.state.pages import (
     KEY_SPACE,
@@ -31,10 +31,7 @@ from ethsync.state.pages import (
     stored_path,
     tops_of,
 )
-from ethsync.state.account import decode_slim
 from ethsync.state.tries import TrieError, build, page_tops
-from ethsync.store.datadir import Datadir
-from ethsync.store.leveldb import Database
 from ethsync.store.schema import (
     ACCOUNT_PAGE,
     BUNDLE,
@@ -46,6 +43,12 @@ from ethsync.store.schema import (
     decode_record,
 )
 from ethsync.sync.debts import needs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ethsync.store.datadir import Datadir
+    from ethsync.store.leveldb import Database
 
 CHUNK_BYTES = 1 << 20
 """Pages, bundles or codes checked in one call."""
@@ -177,7 +180,11 @@ def _check_paths(chunk: list[tuple[PagePath, bytes]], covered: int, findings: Fi
 
 
 def _check_pages(
-    chunk: list[tuple[PagePath, bytes]], stored: Iterator[tuple[PagePath, bytes]], kind: int, what: str, findings: Findings
+    chunk: list[tuple[PagePath, bytes]],
+    stored: Iterator[tuple[PagePath, bytes]],
+    kind: int,
+    what: str,
+    findings: Findings,
 ) -> tuple[Leaves, list[Top]]:
     """Decode pages, recompute their tops and compare them with the stored records."""
     leaves, firsts = decode_pages([path for path, _ in chunk], [value for _, value in chunk], kind)
@@ -187,10 +194,12 @@ def _check_pages(
     except TrieError as error:
         findings.blame(f"{what}s {chunk[0][0]} to {chunk[-1][0]}: {error}")
         return leaves, []
-    singles = {row: _full(leaves, row) for row, size in zip(firsts.tolist(), tops.sizes.tolist()) if not size}
+    singles = {
+        row: _full(leaves, row) for row, size in zip(firsts.tolist(), tops.sizes.tolist(), strict=False) if not size
+    }
     computed = tops_of(tops, leaves, singles)
     _check_prefixes(chunk, leaves, firsts, what, findings)
-    for (path, _), top, (top_path, record) in zip(chunk, computed, records):
+    for (path, _), top, (top_path, record) in zip(chunk, computed, records, strict=False):
         if path != top_path:
             findings.blame(f"{what} {path} has no top record")
         elif record != top.encode():
@@ -205,7 +214,7 @@ def _check_prefixes(
 ) -> None:
     """First and last key of each page must lie under its path (keys in between do, because they are sorted)."""
     rows = firsts.tolist()
-    for (path, _), first, last in zip(chunk, rows, rows[1:]):
+    for (path, _), first, last in zip(chunk, rows, rows[1:], strict=False):
         low, high = int.from_bytes(leaves.key(first), "big"), int.from_bytes(leaves.key(last - 1), "big")
         if low < path.first or high >= path.end:
             findings.blame(f"{what} {path} has keys of other pages")
@@ -225,7 +234,7 @@ class _BundleReader:
 
     def until(self, end: int) -> list[tuple[PagePath, bytes]]:
         """All bundles before `end` that were not handed out yet."""
-        found = []
+        found: list[tuple[PagePath, bytes]] = []
         while True:
             record = self._ahead or next(self._records, None)
             self._ahead = None

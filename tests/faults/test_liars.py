@@ -122,7 +122,7 @@ class Case:
 CASES = [
     *(Case(name, kind, lie, 0, "") for name, lie in RANGE_LIES.items() for kind in (ACCOUNTS, STORAGE)),
     *(Case(name, kind, lie, 2, "3 undecodable answers") for name, lie in UNDECODABLE.items() for kind in (ACCOUNTS, STORAGE)),
-    Case("last leaf left out", STORAGE, lies.truncated, 0, "not that of any account asked for"),
+    Case("last leaf left out", STORAGE, lies.truncated, 0, "a storage trie with root"),
     Case("wrong code", CODES, lies.wrong_code, 0, "which was not asked for"),
     Case("more codes than asked for", CODES, lies.unasked_code, 2, "3 undecodable answers"),
 ]

@@ -111,14 +111,16 @@ def test_something_useful_makes_the_next_pause_short_again() -> None:
     assert record.tracks[ACCOUNTS].served == 1
 
 
-def test_undecodable_answers_pause_too_and_are_counted_until_a_good_one() -> None:
+def test_undecodable_answers_pause_too_and_are_counted_by_kind_until_a_good_one() -> None:
     record = new_record()
     record.note(ACCOUNTS, Outcome.MALFORMED, 0.0)
-    record.note(CODES, Outcome.MALFORMED, 0.0)
-    assert record.malformed_in_a_row == 2
-    assert record.tracks[CODES].paused_until == 1.0
+    for _ in range(2):
+        record.note(CODES, Outcome.MALFORMED, 0.0)
+    assert record.tracks[CODES].malformed_in_a_row == 2
+    assert record.tracks[CODES].paused_until == 2.0
     record.note(CODES, Outcome.SERVED, 0.0)
-    assert record.malformed_in_a_row == 0
+    assert record.tracks[CODES].malformed_in_a_row == 0
+    assert record.tracks[ACCOUNTS].malformed_in_a_row == 1
 
 
 def test_a_timeout_counts_as_one_for_its_kind_only() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
@@ -47,7 +48,13 @@ class Storage:
 def storage(seed: int, slots: int) -> Storage:
     """Slots at random places, with values of every length."""
     rng = Random(f"{seed} {slots}")
-    keys = sorted(rng.randbytes(32) for _ in range(slots))
+    return storage_at([rng.randbytes(32) for _ in range(slots)])
+
+
+def storage_at(places: Iterable[bytes]) -> Storage:
+    """Slots at these places."""
+    keys = sorted(places)
+    rng = Random(keys[0])
     values = [bytes(rlp.encode(scalar(rng.getrandbits(rng.choice((1, 7, 8, 64, 256))) | 1))) for _ in keys]
     return Storage(list(zip(keys, values, strict=True)), trie_of(keys, values))
 

@@ -16,10 +16,10 @@ from ethsync.store.schema import BUNDLE, MARKER, PAID, RECORD, STORAGE_PAGE, TOP
 from ethsync.store.writer import Writer
 from ethsync.sync.big_contracts import REQUESTS_AT_ONCE, RangeJob
 from ethsync.sync.debts import DebtBook, PageDebt
-from ethsync.sync.progress import Stage
+from ethsync.sync.progress import Progress
 from ethsync.sync.storage import StorageStage, TriesJob
 from tests.oracles.messages import Pair
-from tests.unit.sync.storages import Storage, cut_off, storage, whole, written
+from tests.unit.sync.storages import Storage, cut_off, storage, storage_at, whole, written
 
 STATE_ROOT = b"\x77" * 32
 BUDGET = 128 << 10
@@ -40,7 +40,7 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 def new_stage(datadir: Datadir, writer: Writer) -> NewStage:
     """A stage as a new process has it."""
     return lambda: StorageStage(
-        STATE_ROOT, datadir, writer, trio.CapacityLimiter(2), Stage(), DebtBook(datadir, writer)
+        STATE_ROOT, datadir, writer, trio.CapacityLimiter(2), Progress(0.0), DebtBook(datadir, writer)
     )
 
 
@@ -108,7 +108,7 @@ async def test_the_first_request_for_ranges_continues_where_the_reply_ended(new_
     request = job.make(9)
     # Then it begins behind the last slot, and names the account, the state root and a limit.
     assert (request.request_id, request.root, request.accounts) == (9, STATE_ROOT, (ACCOUNT,))
-    assert int.from_bytes(request.origin, "big") == int.from_bytes(BIG.pairs[49][0], "big") + 1
+    assert BIG.pairs[49][0] < request.origin <= BIG.pairs[50][0]
     assert request.limit == b"\xff" * 32
     assert request.response_bytes == BUDGET
 
@@ -143,9 +143,12 @@ async def test_an_answer_without_anything_leaves_the_range_open(new_stage: NewSt
     stage = new_stage()
     await stage.owe(owing(1), [(ACCOUNT, BIG.root)])
     await first_chunk(stage, 50)
-    assert await stage.process(stage.take(BUDGET), whole()) is Outcome.EMPTY
-    assert stage.ready() == 1
-    assert not stage.done
+    job = stage.take(BUDGET)
+    assert isinstance(job, RangeJob)
+    assert await stage.process(job, whole()) is Outcome.EMPTY
+    again = stage.take(BUDGET)
+    assert isinstance(again, RangeJob)
+    assert again.gap is job.gap
 
 
 # From the first chunk to the record
@@ -275,11 +278,18 @@ async def test_a_contract_whose_last_range_was_written_just_before_a_kill_is_fin
     record = stored_record(datadir, ACCOUNT)
     assert record is not None
     assert not record.complete
-    # When another one takes it up, then there is nothing to ask for, and it can be finished nevertheless.
+    # When another one takes it up, of which there is nothing to ask for
     stage = new_stage()
     assert stage.resume_big(owing(1), ACCOUNT, BIG.root)
     assert stage.ready() == 0
+    await stage.close_whole()
+    # Then it is closed nevertheless.
     assert stage.done
+    await synced(datadir, writer)
+    record = stored_record(datadir, ACCOUNT)
+    assert record is not None
+    assert (record.complete, record.leaves) == (True, 200)
+    assert datadir.ledger.get(account_key(PAID, PAGE)) == b""
 
 
 # Accounts with the same root
@@ -310,6 +320,7 @@ async def test_a_finished_trie_is_copied_from_our_own_disk(
         assert datadir.ledger.get(account_key(PAID, path)) == b""
 
 
+@pytest.mark.xfail(strict=True, reason="it is downloaded besides and paid twice")
 async def test_an_account_with_the_root_of_a_contract_that_is_continued_waits_for_it(
     new_stage: NewStage, datadir: Datadir, writer: Writer
 ) -> None:
@@ -327,12 +338,13 @@ async def test_an_account_with_the_root_of_a_contract_that_is_continued_waits_fo
         answer = BIG.range(job.gap.resume, 1000) if isinstance(job, RangeJob) else cut_off(BIG, slots=150)
         await stage.process(job, answer)
     # Then each is stored once.
-    assert (stage.waiting, stage.contracts_stored) == (0, 2)
+    assert stage.waiting == 0
     assert [page.storage for page in pages] == [0, 0]
 
 
+@pytest.mark.xfail(strict=True, reason="a copy has no record before it is complete")
 async def test_a_copy_that_was_interrupted_is_continued_at_its_depth(
-    new_stage: NewStage, datadir: Datadir, writer: Writer
+    new_stage: NewStage, datadir: Datadir, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a process that was killed before the copy for an account with the same root was complete
     first = new_stage()
@@ -341,28 +353,36 @@ async def test_a_copy_that_was_interrupted_is_continued_at_its_depth(
     await all_ranges(first)
     await written(writer, datadir)
     assert list(datadir.storage.scan(STORAGE_PAGE + TWIN, keys_only=True))
-    # When it is taken up, then pages of another depth must not come to lie over those that are stored already.
-    record = stored_record(datadir, TWIN)
-    assert record is not None
-    assert (record.root, record.depth, record.complete) == (BIG.root, 2, False)
+    # When another process takes it up, and the first slots make it guess another depth
+    stage, page = new_stage(), owing(1)
+    if not stage.resume_big(page, TWIN, BIG.root):
+        await stage.owe(page, [(TWIN, BIG.root)])
+        monkeypatch.setattr("ethsync.state.pages.TARGET_LEAVES", 100)
+        await first_chunk(stage, 100)
+    await all_ranges(stage)
+    await synced(datadir, writer)
+    # Then no page of the earlier copy lies under or over the new ones.
+    assert stored_slots(datadir, TWIN) == BIG.pairs
 
 
 # Bundles that are stored already
 
 
+@pytest.mark.xfail(strict=True, reason="a second bundle replaces the first")
 async def test_a_bundle_that_is_stored_is_not_replaced_by_a_smaller_one(
-    new_stage: NewStage, datadir: Datadir, writer: Writer
+    new_stage: NewStage, datadir: Datadir, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given two small tries on one page, of which one looked big because its first slots lie close together
-    dense, small = storage(3, 60), storage(4, 5)
+    monkeypatch.setattr("ethsync.state.pages.TARGET_LEAVES", 384)
+    dense, small = storage_at([bytes(31) + bytes([number]) for number in range(20)]), storage(4, 5)
     first = new_stage()
     await first.owe(owing(2), [(ACCOUNT, dense.root), (TWIN, small.root)])
-    await first.process(first.take(BUDGET), whole(dense)[:0] or cut_off(dense, slots=1))
+    await first_chunk(first, 5, dense)
     await first.process(first.take(BUDGET), whole(small))
     await written(writer, datadir)
     assert datadir.bundles.get(account_key(BUNDLE, PAGE)) is not None
     assert stored_record(datadir, ACCOUNT) is None
-    # When the process was killed before any of its pages was complete, and another peer sends all of it
+    # When the process is killed before a page of the other one is complete, and then a peer sends all of it
     stage = new_stage()
     await stage.owe(owing(1), [(ACCOUNT, dense.root)])
     await stage.process(stage.take(BUDGET), whole(dense))

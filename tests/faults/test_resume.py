@@ -1,0 +1,119 @@
+"""Stopping and going on: nothing that was stored is asked for again, whatever stopped the sync."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+import trio
+
+from ethsync.errors import StateUnavailable
+from ethsync.serve.profiles import PROFILES
+from ethsync.state.view import StateView
+from tests.faults.syncing import Host, Synced, assert_state, open_hosts, sync, sync_from
+
+LITTLE = replace(PROFILES["geth"], most_bytes=8_000)
+"""geth with small replies, so that a sync of the test state has some hundred."""
+
+IN_FLIGHT = 7
+"""Requests under way at one peer at the most: `ethsync.peers.assignment.SLOTS` without headers."""
+
+UNWRITTEN = 64_000
+"""Bytes of leaves that are proven but not written when a sync stops: open pages, and storage whose bundle has no end
+yet. Half an account page and its storage, for each of the pages under way."""
+
+WINDOW = IN_FLIGHT * 8_000 + UNWRITTEN
+"""Bytes that may be served twice for one stop."""
+
+
+async def stopped_after(host: Host, size: int, datadir: Path) -> Synced | None:
+    """Run a sync until so many more bytes of leaves were served, then cancel it; None if it was cancelled."""
+    finished: list[Synced] = []
+    async with trio.open_nursery() as nursery:
+
+        async def stop() -> None:
+            await host.watch.served(host.watch.total_leaf_bytes + size).wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(stop)
+        finished.append(await sync_from([host], datadir))
+        nursery.cancel_scope.cancel()
+    return finished[0] if finished else None
+
+
+async def bytes_of_one_run(state: StateView, datadir: Path) -> int:
+    """Leaf bytes that a sync costs when nothing disturbs it."""
+    synced, (host,) = await sync(state, datadir, LITTLE)
+    assert synced.error is None
+    return host.watch.total_leaf_bytes
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_sync_that_was_stopped_anywhere_costs_no_more_than_what_was_in_flight(
+    seed: int, state: StateView, tmp_path: Path
+) -> None:
+    whole = await bytes_of_one_run(state, tmp_path / "undisturbed")
+    async with open_hosts(state, LITTLE) as (host,):
+        assert await stopped_after(host, Random(seed).randrange(whole), tmp_path / "d") is None
+        synced = await sync_from([host], tmp_path / "d")
+        await assert_state(synced, state, tmp_path / "d")
+        assert host.watch.total_leaf_bytes <= 1.02 * whole + WINDOW
+
+
+async def test_a_sync_that_is_stopped_again_and_again_gets_there(state: StateView, tmp_path: Path) -> None:
+    whole = await bytes_of_one_run(state, tmp_path / "undisturbed")
+    rng = Random(7)
+    stops = 0
+    async with open_hosts(state, LITTLE) as (host,):
+        while (synced := await stopped_after(host, rng.randrange(whole // 8, whole // 3), tmp_path / "d")) is None:
+            stops += 1
+        await assert_state(synced, state, tmp_path / "d")
+        assert stops > 3
+        assert host.watch.total_leaf_bytes <= 1.02 * whole + stops * WINDOW
+
+
+async def test_a_finished_sync_asks_nobody(state: StateView, tmp_path: Path) -> None:
+    first, _ = await sync(state, tmp_path / "d", "geth")
+    again, (host,) = await sync(state, tmp_path / "d", "geth")
+    assert again.verified == first.verified
+    assert host.watch.connections == 0
+
+
+async def test_what_is_kept_is_shown_when_a_sync_goes_on(state: StateView, tmp_path: Path) -> None:
+    whole = await bytes_of_one_run(state, tmp_path / "undisturbed")
+    async with open_hosts(state, LITTLE) as (host,):
+        await stopped_after(host, whole // 2, tmp_path / "d")
+        synced = await sync_from([host], tmp_path / "d")
+    progress = synced.progress
+    assert 0 < progress.accounts.kept_items < progress.accounts.items == 3_000
+    assert (progress.storage.items, progress.codes.items) == (9_000, 150)
+    assert progress.storage.kept_items > 0
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+async def test_a_root_that_nobody_serves_any_more_ends_the_sync_and_keeps_everything(
+    share: float, state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
+) -> None:
+    whole = await bytes_of_one_run(state, tmp_path / "undisturbed")
+    async with open_hosts(state, LITTLE, replace(PROFILES["nethermind"], most_bytes=8_000)) as hosts:
+
+        async def forget() -> None:
+            await hosts[0].watch.served(int(share * whole / 2)).wait()
+            for host in hosts:
+                host.server.states.forget_root(state.state_root)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(forget)
+            synced = await sync_from(hosts, tmp_path / "d")
+            nursery.cancel_scope.cancel()
+        # Then it says so,
+        assert isinstance(synced.error, StateUnavailable)
+        assert f"0x{state.state_root.hex()}" in str(synced.error)
+        assert all("undecodable" in sentence for sentence in synced.progress.dropped)  # as Nethermind's replies are then
+    served = sum(host.watch.total_leaf_bytes for host in hosts)
+    # and goes on from there when somebody serves it again.
+    synced, (host,) = await sync(state, tmp_path / "d", LITTLE)
+    await assert_state(synced, state, tmp_path / "d")
+    assert served + host.watch.total_leaf_bytes <= 1.02 * whole + 2 * WINDOW

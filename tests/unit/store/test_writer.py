@@ -1,0 +1,358 @@
+"""The one task that writes: order, what waits for a sync, a slow disk, a full disk, and the end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from ethsync.errors import DatadirDamaged, DiskFull
+from ethsync.store import writer as module
+from ethsync.store.datadir import Datadir
+from ethsync.store.leveldb import Batch, Database
+from ethsync.store.writer import QUEUE_BYTES, SYNC_SECONDS, Write, Writer, run_writer
+
+
+@dataclass
+class Disk:
+    """Every commit as (database, forced to the disk or not), and a gate that a slow one waits at."""
+
+    commits: list[tuple[str, bool]] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+    failure: Exception | None = None
+    entered: Callable[[], None] = lambda: None
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    found = Disk()
+    found.gate.set()
+    real = Database.commit
+
+    def commit(database: Database, batch: Batch, *, sync: bool = False) -> None:
+        found.commits.append((database.path.name, sync))
+        found.entered()
+        assert found.gate.wait(30)
+        if found.failure is not None:
+            raise found.failure
+        real(database, batch, sync=sync)
+
+    monkeypatch.setattr(Database, "commit", commit)
+    yield found
+    found.gate.set()
+
+
+@pytest.fixture
+async def writer(datadir: Datadir, disk: Disk, nursery: trio.Nursery, mock_clock: MockClock) -> Writer:
+    """A writer on a clock that stands still."""
+    return await nursery.start(partial(run_writer, datadir, floor=0))
+
+
+async def write_and_wait(writer: Writer, database: Database, *puts: tuple[bytes, bytes]) -> None:
+    done = trio.Event()
+    await writer.write(Write(database, list(puts), done=done.set))
+    await done.wait()
+
+
+async def close_and_wait(writer: Writer) -> None:
+    writer.close()
+    await writer.finished.wait()
+
+
+# Writing
+
+
+async def test_a_batch_is_written_and_says_so(writer: Writer, datadir: Datadir) -> None:
+    datadir.codes.put(b"Cold", b"1")
+    seen: list[bytes | None] = []
+    done = trio.Event()
+
+    def note() -> None:
+        seen.append(datadir.codes.get(b"Cnew"))
+        done.set()
+
+    await writer.write(Write(datadir.codes, [(b"Cnew", b"2")], [b"Cold"], done=note))
+    await done.wait()
+    # When `done` runs, the batch can be read.
+    assert seen == [b"2"]
+    assert datadir.codes.get(b"Cold") is None
+    assert (writer.statistics.bytes, writer.statistics.batches, writer.waiting) == (5, 1, 0)
+
+
+async def test_later_batches_win(writer: Writer, datadir: Datadir) -> None:
+    for number in range(50):
+        await writer.write(Write(datadir.codes, [(b"Ckey", b"%d" % number)]))
+    await close_and_wait(writer)
+    assert datadir.codes.get(b"Ckey") == b"49"
+
+
+async def test_a_delete_after_a_put_and_a_put_after_a_delete(writer: Writer, datadir: Datadir) -> None:
+    await writer.write(Write(datadir.codes, [(b"Ca", b""), (b"Cb", b"")]))
+    await writer.write(Write(datadir.codes, [], [b"Ca", b"Cb"]))
+    await writer.write(Write(datadir.codes, [(b"Cb", b"again")]))
+    await close_and_wait(writer)
+    assert list(datadir.codes.scan(b"C")) == [(b"b", b"again")]
+
+
+async def test_batches_that_wait_are_written_together_by_database(writer: Writer, datadir: Datadir, disk: Disk) -> None:
+    # Given a disk that is busy with a first batch
+    disk.gate.clear()
+    await writer.write(Write(datadir.headers, [(b"H", b"")]))
+    await wait_all_tasks_blocked()
+    # When batches for two databases come in turn
+    for number in range(10):
+        database = (datadir.bundles, datadir.codes)[number % 2]
+        await writer.write(Write(database, [(b"B%d" % number, b"")]))
+    assert writer.waiting == 10
+    disk.gate.set()
+    await close_and_wait(writer)
+    # Then each database has one commit.
+    assert [name for name, sync in disk.commits if not sync] == ["headers", "bundles", "codes"]
+
+
+async def test_large_batches_are_not_put_together_without_end(
+    writer: Writer, datadir: Datadir, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GROUP_BYTES", 100)
+    disk.gate.clear()
+    await writer.write(Write(datadir.headers, [(b"H", b"")]))
+    await wait_all_tasks_blocked()
+    for number in range(6):
+        await writer.write(Write(datadir.codes, [(b"C%d" % number, bytes(48))]))  # two of them are 100 bytes
+    disk.gate.set()
+    await close_and_wait(writer)
+    assert [name for name, sync in disk.commits if not sync] == ["headers", "codes", "codes", "codes"]
+
+
+async def test_many_small_puts_leave_the_loop_to_others(
+    writer: Writer, datadir: Datadir, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_PUTS", 10)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while not writer.finished.is_set():
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    await writer.write(Write(datadir.codes, [(b"C%d" % number, b"") for number in range(1000)]))
+    nursery.start_soon(count)
+    await close_and_wait(writer)
+    assert turns >= 100
+
+
+# What waits for a sync
+
+
+async def test_a_batch_that_relies_on_others_is_written_after_they_were_synced(
+    writer: Writer, datadir: Datadir, disk: Disk, mock_clock: MockClock
+) -> None:
+    # Given a bundle, and the note that its debt is paid
+    paid = trio.Event()
+    await writer.write(Write(datadir.bundles, [(b"Bpath", b"bundle")]))
+    await writer.write(Write(datadir.ledger, [(b"Ppath", b"")], after_sync=True, done=paid.set))
+    await write_and_wait(writer, datadir.headers, (b"H", b""))
+    # Then the note is not written at first,
+    assert datadir.bundles.get(b"Bpath") == b"bundle"
+    assert datadir.ledger.get(b"Ppath") is None
+    # but when everything has been forced to the disk.
+    del disk.commits[:]
+    mock_clock.jump(SYNC_SECONDS)
+    await paid.wait()
+    assert datadir.ledger.get(b"Ppath") == b""
+    assert disk.commits == [
+        *((database.path.name, True) for database in datadir.databases()),
+        ("ledger", False),
+    ]
+
+
+async def test_a_sync_that_began_before_is_not_enough(
+    writer: Writer, datadir: Datadir, disk: Disk, mock_clock: MockClock
+) -> None:
+    # Given a sync under way
+    disk.gate.clear()
+    entered = threading.Event()
+    disk.entered = entered.set
+    mock_clock.jump(SYNC_SECONDS)
+    await trio.to_thread.run_sync(entered.wait)
+    assert disk.commits == [("bundles", True)]
+    # When a batch and one that relies on it come in the meantime
+    await writer.write(Write(datadir.bundles, [(b"Bpath", b"bundle")]))
+    await writer.write(Write(datadir.ledger, [(b"Ppath", b"")], after_sync=True))
+    disk.gate.set()
+    await write_and_wait(writer, datadir.headers, (b"H", b""))
+    # Then it still waits,
+    assert datadir.ledger.get(b"Ppath") is None
+    # for the next sync.
+    await close_and_wait(writer)
+    assert datadir.ledger.get(b"Ppath") == b""
+
+
+async def test_syncs_come_at_intervals_also_when_nothing_is_written(
+    writer: Writer, disk: Disk, mock_clock: MockClock
+) -> None:
+    for expected in (1, 2, 3):
+        mock_clock.jump(SYNC_SECONDS)
+        while writer.statistics.syncs < expected:
+            await wait_all_tasks_blocked(0.001)
+    assert [name for name, _ in disk.commits].count("ledger") == 3
+
+
+async def test_syncs_come_also_when_the_writer_is_never_idle(
+    writer: Writer, datadir: Datadir, disk: Disk, mock_clock: MockClock
+) -> None:
+    for number in range(20):
+        await write_and_wait(writer, datadir.codes, (b"C%d" % number, b""))
+        mock_clock.jump(SYNC_SECONDS / 4)
+    await close_and_wait(writer)
+    assert 4 <= writer.statistics.syncs <= 7
+
+
+# A slow disk
+
+
+async def test_writers_wait_while_the_disk_is_behind(
+    writer: Writer, datadir: Datadir, disk: Disk, nursery: trio.Nursery
+) -> None:
+    # Given a disk that does not move
+    disk.gate.clear()
+    megabyte = bytes((1 << 20) - 16)
+    queued = 0
+
+    async def produce() -> None:
+        nonlocal queued
+        for number in range(40):
+            await writer.write(Write(datadir.codes, [(b"C%015d" % number, megabyte)]))
+            queued += 1
+
+    nursery.start_soon(produce)
+    await wait_all_tasks_blocked()
+    # Then no more is taken than the queue is meant to hold, and the one batch that went over it.
+    assert queued == (QUEUE_BYTES >> 20) + 1
+    assert writer.waiting_bytes == (QUEUE_BYTES >> 20) + 1 << 20
+    # When it moves again, then everything is written.
+    disk.gate.set()
+    while queued < 40:
+        await wait_all_tasks_blocked(0.001)
+    await close_and_wait(writer)
+    assert writer.waiting_bytes == 0
+    assert len(list(datadir.codes.scan(b"C", keys_only=True))) == 40
+
+
+# A full or broken disk
+
+
+async def run_until_it_fails(datadir: Datadir, floor: int, body: Callable[[Writer], object]) -> None:
+    async with trio.open_nursery() as nursery:
+        writer = await nursery.start(partial(run_writer, datadir, floor=floor))
+        await body(writer)  # type: ignore[misc]
+        await trio.sleep_forever()
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Set how much space there is."""
+
+    def set_free(size: int) -> None:
+        monkeypatch.setattr(module, "free_bytes", lambda _: size)
+
+    return set_free
+
+
+async def test_it_stops_below_the_floor_and_keeps_what_is_written(
+    datadir: Datadir, free: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr(module, "SPACE_CHECK_BYTES", 1000)
+    free(5 << 20)
+
+    async def fill(writer: Writer) -> None:
+        await write_and_wait(writer, datadir.codes, (b"Ca", bytes(900)))
+        free((4 << 20) - 1)
+        await writer.write(Write(datadir.codes, [(b"Cb", bytes(900))]))
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await run_until_it_fails(datadir, 4 << 20, fill)
+    (error,) = caught.value.exceptions
+    assert isinstance(error, DiskFull)
+    assert "only 3 MiB are free" in str(error)
+    assert "the floor is 4 MiB" in str(error)
+    assert "run the same command again" in str(error)
+    assert [key for key, _ in datadir.codes.scan(b"C")] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_space_is_looked_at_in_every_interval(
+    datadir: Datadir, free: Callable[[int], None], mock_clock: MockClock, busy: bool
+) -> None:
+    free(0)
+
+    async def wait(writer: Writer) -> None:
+        for number in range(5 if busy else 0):
+            mock_clock.jump(SYNC_SECONDS / 4)
+            await writer.write(Write(datadir.codes, [(b"C%d" % number, b"")]))
+            await wait_all_tasks_blocked(0.001)
+        mock_clock.jump(SYNC_SECONDS)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await run_until_it_fails(datadir, 1, wait)
+    assert caught.group_contains(DiskFull, depth=1)
+
+
+async def test_an_error_of_the_disk_ends_the_writer_and_whoever_waits_for_it(datadir: Datadir, disk: Disk) -> None:
+    disk.failure = DatadirDamaged("broken")
+
+    async def write(writer: Writer) -> None:
+        await write_and_wait(writer, datadir.codes, (b"C", b""))
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await run_until_it_fails(datadir, 0, write)
+    assert caught.group_contains(DatadirDamaged, match="broken", depth=1)
+
+
+async def test_a_writer_that_has_ended_takes_nothing_more(writer: Writer, datadir: Datadir) -> None:
+    await close_and_wait(writer)
+    with pytest.raises(trio.ClosedResourceError):
+        await writer.write(Write(datadir.codes, []))
+
+
+# The end
+
+
+async def test_everything_is_on_the_disk_when_it_has_finished(writer: Writer, datadir: Datadir, disk: Disk) -> None:
+    for number in range(5):
+        await writer.write(Write(datadir.codes, [(b"C%d" % number, b"")]))
+    await writer.write(Write(datadir.ledger, [(b"P", b"")], after_sync=True))
+    await close_and_wait(writer)
+    assert len(list(datadir.codes.scan(b"C"))) == 5
+    assert datadir.ledger.get(b"P") == b""
+    # The databases are synced first, then comes what relies on them.
+    assert [name for name, sync in disk.commits if sync] == [database.path.name for database in datadir.databases()]
+    assert disk.commits[-1] == ("ledger", False)
+
+
+async def test_a_write_that_has_begun_is_never_abandoned(datadir: Datadir, disk: Disk) -> None:
+    # Given a write under way in a thread
+    disk.gate.clear()
+    entered = threading.Event()
+    disk.entered = entered.set
+    async with trio.open_nursery() as nursery:
+        writer = await nursery.start(partial(run_writer, datadir, floor=0))
+        await writer.write(Write(datadir.codes, [(b"C", b"")]))
+        await trio.to_thread.run_sync(entered.wait)
+        # When everything is cancelled
+        nursery.cancel_scope.cancel()
+        nursery.start_soon(partial(_open_later, disk))
+    # Then it has ended before the task did.
+    assert datadir.codes.get(b"C") == b""
+
+
+async def _open_later(disk: Disk) -> None:
+    with trio.CancelScope(shield=True):
+        await wait_all_tasks_blocked()
+        disk.gate.set()
