@@ -77,7 +77,7 @@ async def _run(command: SnapCommand, lag: LoopLag) -> int:
     progress = Progress(trio.current_time())
     memory = PeakMemory()
     received: list[int] = []
-    failure: BaseException | None = None
+    failure: EthsyncError | None = None
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
 
@@ -90,8 +90,8 @@ async def _run(command: SnapCommand, lag: LoopLag) -> int:
             await nursery.start(run_memory_sampler, memory)
             try:
                 await _sync(command, progress)
-            except (EthsyncError, BaseExceptionGroup) as error:
-                failure = error
+            except* EthsyncError as errors:  # and nothing else: a signal's cancellation goes on to the nursery
+                failure = _first(errors)
             nursery.cancel_scope.cancel()
     now = trio.current_time()
     if command.report is not None:
@@ -110,6 +110,12 @@ async def _run(command: SnapCommand, lag: LoopLag) -> int:
         return EXIT_INTERRUPTED
     click.echo(success_line(progress, now))
     return 0
+
+
+def _first(errors: BaseExceptionGroup[EthsyncError]) -> EthsyncError:
+    """The first error of a group of groups."""
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _sync(command: SnapCommand, progress: Progress) -> None:

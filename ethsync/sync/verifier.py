@@ -10,7 +10,7 @@ import trio
 from ethsync.errors import VerificationFailed
 from ethsync.store.schema import FACT_DEPTH
 from ethsync.sync.debts import open_debts
-from ethsync.sync.verify import CheckedSpan, Findings, Span, check_codes, check_span, spans, upper_root
+from ethsync.sync.verify import CheckedSpan, Disk, Findings, Span, check_codes, check_span, spans, upper_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,17 +47,16 @@ async def verify(
     """
     depth = datadir.accounts.get(FACT_DEPTH)
     parts = spans(SPANS if depth is not None and depth > b"\0" else 1)
+    disk = Disk(datadir, trio.from_thread.check_cancelled)
     shares = _Shares([0.0] * (len(parts) + 1), report)
     checked: dict[int, CheckedSpan] = {}
     codes: list[tuple[Findings, set[bytes]]] = []
 
     async def check_part(number: int, span: Span) -> None:
-        checked[number] = await trio.to_thread.run_sync(
-            check_span, datadir, span, shares.advance(number), limiter=limiter
-        )
+        checked[number] = await trio.to_thread.run_sync(check_span, disk, span, shares.advance(number), limiter=limiter)
 
     async def check_all_codes() -> None:
-        codes.append(await trio.to_thread.run_sync(check_codes, datadir, shares.advance(len(parts)), limiter=limiter))
+        codes.append(await trio.to_thread.run_sync(check_codes, disk, shares.advance(len(parts)), limiter=limiter))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(check_all_codes)

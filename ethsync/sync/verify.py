@@ -58,6 +58,14 @@ MOST_PROBLEMS = 100
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What is verified. `alive` is called every megabyte or so, and raises when the verification is to end early."""
+
+    datadir: Datadir
+    alive: Callable[[], None]
+
+
 @dataclass(slots=True)
 class Findings:
     """What a part of the verification found. `problems` are sentences; none means that the part holds."""
@@ -115,13 +123,14 @@ def _within(database: Database, family: bytes, span: Span) -> Iterator[tuple[Pag
         yield path, value
 
 
-def _chunks(items: Iterator[_T], size: Callable[[_T], int]) -> Iterator[list[_T]]:
+def _chunks(disk: Disk, items: Iterator[_T], size: Callable[[_T], int]) -> Iterator[list[_T]]:
     chunk: list[_T] = []
     total = 0
     for item in items:
         chunk.append(item)
         total += size(item)
         if total >= CHUNK_BYTES:
+            disk.alive()
             yield chunk
             chunk, total = [], 0
     if chunk:
@@ -137,16 +146,16 @@ class CheckedSpan:
     code_hashes: set[bytes]
 
 
-def check_span(datadir: Datadir, span: Span, advance: Callable[[float], None]) -> CheckedSpan:
+def check_span(disk: Disk, span: Span, advance: Callable[[float], None]) -> CheckedSpan:
     """Check the account pages of a span and all storage that belongs to them."""
     findings = Findings()
     tops: list[Entries] = []
     codes: set[bytes] = set()
-    stored = _within(datadir.accounts, TOP, span)
-    bundles = _BundleReader(_within(datadir.bundles, BUNDLE, span))
-    records = _records(datadir, span)
+    stored = _within(disk.datadir.accounts, TOP, span)
+    bundles = _BundleReader(_within(disk.datadir.bundles, BUNDLE, span))
+    records = _records(disk, span)
     covered = span.first
-    for chunk in _chunks(_within(datadir.accounts, ACCOUNT_PAGE, span), lambda item: len(item[1])):
+    for chunk in _chunks(disk, _within(disk.datadir.accounts, ACCOUNT_PAGE, span), lambda item: len(item[1])):
         covered = _check_paths(chunk, covered, findings)
         leaves, computed = _check_pages(chunk, stored, SLIM_ACCOUNT, "account page", findings)
         if computed:
@@ -157,11 +166,11 @@ def check_span(datadir: Datadir, span: Span, advance: Callable[[float], None]) -
         codes.update(needs.code_hashes[k].tobytes() for k in range(len(needs.code_hashes)))
         wanted = dict(_pairs(leaves.keys[needs.storage_rows], needs.storage_roots))
         end = chunk[-1][0].end
-        _check_storage(datadir, wanted, bundles.until(end), _until(records, end), findings)
+        _check_storage(disk, wanted, bundles.until(end), _until(records, end), findings)
         advance((min(end, span.end) - span.first) / (span.end - span.first))
     for path, _ in stored:
         findings.blame(f"the top record {path} has no page")
-    _check_storage(datadir, {}, bundles.until(span.end), _until(records, span.end), findings)
+    _check_storage(disk, {}, bundles.until(span.end), _until(records, span.end), findings)
     return CheckedSpan(findings, tops, codes)
 
 
@@ -246,10 +255,10 @@ class _BundleReader:
             found.append(record)
 
 
-def _records(datadir: Datadir, span: Span) -> list[tuple[bytes, TrieRecord]]:
+def _records(disk: Disk, span: Span) -> list[tuple[bytes, TrieRecord]]:
     """Records of the big contracts of a span, in descending order (to be popped)."""
     found = []
-    for account, value in datadir.ledger.scan(RECORD, start=span.start):
+    for account, value in disk.datadir.ledger.scan(RECORD, start=span.start):
         if int.from_bytes(account, "big") >= span.end:
             break
         found.append((account, decode_record(value)))
@@ -264,7 +273,7 @@ def _until(records: list[tuple[bytes, TrieRecord]], end: int) -> list[tuple[byte
 
 
 def _check_storage(
-    datadir: Datadir,
+    disk: Disk,
     wanted: dict[bytes, bytes],
     bundles: list[tuple[PagePath, bytes]],
     records: list[tuple[bytes, TrieRecord]],
@@ -279,7 +288,7 @@ def _check_storage(
         if named is None or named != record.root or not record.complete:
             findings.blame(f"the storage of account {account.hex()} is not complete or not that which it names")
             continue
-        _check_big(datadir, account, record, findings)
+        _check_big(disk, account, record, findings)
     for account in wanted:
         findings.blame(f"the storage of account {account.hex()} is missing")
 
@@ -319,14 +328,14 @@ def _bundled(bundles: list[tuple[PagePath, bytes]], findings: Findings) -> Itera
     yield from _pairs(accounts, named)
 
 
-def _check_big(datadir: Datadir, account: bytes, record: TrieRecord, findings: Findings) -> None:
+def _check_big(disk: Disk, account: bytes, record: TrieRecord, findings: Findings) -> None:
     """Recompute the root of a big contract's storage from its pages."""
-    pages = ((stored_path(key), value) for key, value in datadir.storage.scan(STORAGE_PAGE + account))
-    stored = ((stored_path(key), value) for key, value in datadir.storage.scan(TOP + account))
+    pages = ((stored_path(key), value) for key, value in disk.datadir.storage.scan(STORAGE_PAGE + account))
+    stored = ((stored_path(key), value) for key, value in disk.datadir.storage.scan(TOP + account))
     what = f"storage page of {account.hex()}"
     tops: list[Entries] = []
     covered = 0
-    for chunk in _chunks(pages, lambda item: len(item[1])):
+    for chunk in _chunks(disk, pages, lambda item: len(item[1])):
         covered = _check_paths(chunk, covered, findings)
         leaves, computed = _check_pages(chunk, stored, LEAF, what, findings)
         if computed:
@@ -357,11 +366,11 @@ def upper_root(parts: list[Entries]) -> bytes | None:
         return None
 
 
-def check_codes(datadir: Datadir, advance: Callable[[float], None]) -> tuple[Findings, set[bytes]]:
+def check_codes(disk: Disk, advance: Callable[[float], None]) -> tuple[Findings, set[bytes]]:
     """Hash every stored code; return which are there."""
     findings = Findings()
     held: set[bytes] = set()
-    for chunk in _chunks(datadir.codes.scan(CODE), lambda item: len(item[1])):
+    for chunk in _chunks(disk, disk.datadir.codes.scan(CODE), lambda item: len(item[1])):
         sizes = np.fromiter((len(code) for _, code in chunk), np.int64, len(chunk))
         buf = np.frombuffer(b"".join(code for _, code in chunk), np.uint8)
         digests = np.empty((len(chunk), 32), np.uint8)

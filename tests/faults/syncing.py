@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from ethsync.sync.progress import Progress
 from ethsync.sync.snap import SnapOptions, Verified, run_snap
 from ethsync.sync.verifier import verify
 from ethsync.sync.verify import Findings
+from ethsync.wire.snap import SnapMessage
 
 KEY = coincurve.PrivateKey(b"\x21" * 32)
 
@@ -48,12 +50,30 @@ class Watch(ServerCounters):
         self.alarms.append((size, event))
         return event
 
+    def requested(self) -> trio.Event:
+        """An event for the first snap request, answered or not."""
+        event = trio.Event()
+        self.requests = _Announced(event)
+        return event
+
     def count(self, reply: Reply) -> None:
         """Count, then tell who waits."""
         ServerCounters.count(self, reply)
         for size, event in self.alarms:
             if self.total_leaf_bytes >= size:
                 event.set()
+
+
+class _Announced(Counter[SnapMessage]):
+    """A counter that tells when it is first used."""
+
+    def __init__(self, used: trio.Event) -> None:
+        super().__init__()
+        self._used = used
+
+    def __setitem__(self, kind: SnapMessage, count: int) -> None:
+        super().__setitem__(kind, count)
+        self._used.set()
 
 
 class AttentiveSession(Session):

@@ -20,7 +20,7 @@ LITTLE = replace(PROFILES["geth"], most_bytes=8_000)
 IN_FLIGHT = 7
 """Requests under way at one peer at the most: `ethsync.peers.assignment.SLOTS` without headers."""
 
-UNWRITTEN = 64_000
+UNWRITTEN = 100_000
 """Bytes of leaves that are proven but not written when a sync stops: open pages, and storage whose bundle has no end
 yet. Half an account page and its storage, for each of the pages under way."""
 
