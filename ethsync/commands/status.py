@@ -90,7 +90,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"accounts   {accounts['stored']:,} stored, {100 * accounts['key_space']:.2f} % of the key space, "
         f"{accounts['ranges_missing']} ranges missing",
         f"storage    {storage['bundles']:,} bundles and {storage['big_contracts']:,} big contracts stored, "
-        f"{storage['big_contracts_begun']} begun; {storage['contracts_missing']:,} contracts of stored accounts missing",
+        f"{storage['big_contracts_begun']} begun; {storage['contracts_missing']:,} contracts missing",
         f"bytecodes  {codes['stored']:,} stored, {codes['missing']:,} of stored accounts missing",
         "not verified yet: run the same `ethsync snap` again to continue",
     ]

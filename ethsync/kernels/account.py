@@ -21,7 +21,7 @@ BALANCE_BYTES = 32  # Yellow Paper 4.1: a scalar below 2^256
 
 @inlined
 def canonical_integer_end(buf, at, end, most):
-    """Return the end of the RLP integer at `at`, or -1 unless it is canonical, inside `end` and at most `most` bytes."""
+    """Return the end of the RLP integer at `at`; -1 unless it is canonical, before `end`, at most `most` bytes."""
     if at >= end:
         return -1
     first = np.int64(buf[at])

@@ -11,7 +11,8 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,7 +72,17 @@ def cache_directory() -> Path:
 
 
 CACHE_DIRECTORY = cache_directory()
-config.CACHE_DIR = str(CACHE_DIRECTORY)
+
+
+@contextmanager
+def _own_cache() -> Iterator[None]:
+    """Have numba keep what is compiled inside the block in our directory; other people's numba code keeps its own."""
+    before, config.CACHE_DIR = config.CACHE_DIR, str(CACHE_DIRECTORY)
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = before
+
 
 # Input buffers are declared read-only: numba accepts writable arrays for them too, and one variant serves both.
 BYTES = types.Array(types.uint8, 1, "C", readonly=True)
@@ -101,7 +112,8 @@ def kernel(*arguments: Any) -> Callable[[_Function], _Function]:
 
     def decorate(function: _Function) -> _Function:
         _announce_once()
-        return numba.njit(INT(*arguments), nogil=True, cache=True)(function)  # type: ignore[no-any-return]
+        with _own_cache():
+            return numba.njit(INT(*arguments), nogil=True, cache=True)(function)  # type: ignore[no-any-return]
 
     return decorate
 

@@ -38,7 +38,7 @@ def get32(buf, at):
 
 @kernel(ROWS, BYTES, INTS, INTS, INTS, INT, OUT_BYTES, OUT_INTS)
 def encode_pages(keys, buf, offsets, lengths, firsts, depth, out, starts):
-    """Write one page per group of leaves; firsts (g + 1,) delimits the groups, starts (g + 1,) receives the pages' places.
+    """Write one page per group of leaves; firsts (g + 1,) delimits the groups, starts (g + 1,) gets the pages' places.
 
     All leaves of a group share the first `depth` nibbles. Returns the bytes written, or NO_ROOM / DAMAGED.
     """
@@ -84,7 +84,7 @@ def encode_pages(keys, buf, offsets, lengths, firsts, depth, out, starts):
 
 @kernel(BYTES, INTS, ROWS, OUT_ROWS, OUT_INTS, OUT_INTS, OUT_INTS)
 def decode_pages(buf, starts, paths, keys, offsets, lengths, firsts):
-    """Read pages that stand one after another in buf; starts (g + 1,) delimits them, paths (g, 32) are their padded paths.
+    """Read pages that stand one after another in buf; starts (g + 1,) delimits them, paths (g, 32) are padded.
 
     Out: keys (n, 32), places of values in buf, firsts (g + 1,). Returns the number of leaves, or an error minus 16
     times the number of the page: NO_ROOM, DAMAGED, UNEXPECTED_VERSION.

@@ -54,7 +54,7 @@ def find_node(nodes, wanted, buf):
 
 @inlined
 def read_node(buf, at, end, starts, sizes, lists):
-    """Read the list node in buf[at:end]: items' payload starts, sizes, whether lists. Returns 17, 2 or MALFORMED_NODE."""
+    """Read the list node in buf[at:end]: payload starts, sizes, whether lists. Returns 17, 2 or MALFORMED_NODE."""
     start, size, listed = item(buf, at, end)
     if start < 0 or not listed or start + size != end:
         return MALFORMED_NODE

@@ -181,7 +181,7 @@ def scan_storage_ranges(buf, keys, offsets, lengths, sets, proof_offsets, proof_
 
 @kernel(BYTES, OUT_INTS, OUT_INTS, OUT_INTS)
 def scan_blobs(buf, offsets, lengths, counts):
-    """ByteCodes or TrieNodes [id, [blob…]] → where the blobs stand; counts = (request id, blobs). Returns 0 or an error."""
+    """ByteCodes, TrieNodes [id, [blob…]] → where the blobs stand; counts = (request id, blobs). Returns 0 or error."""
     at = message_start(buf, counts)
     if at < 0:
         return MALFORMED
@@ -253,7 +253,7 @@ PAIR_OVERHEAD = 3 + 33 + 3
 
 @kernel(ROWS, BYTES, INTS, INTS, BOOL, OUT_BYTES)
 def write_pairs(keys, buf, offsets, lengths, values_are_lists, out):
-    """Write the items [hash, value] of an AccountRange (values are RLP lists) or StorageRanges (strings) one after another.
+    """Write the items [hash, value] of an AccountRange (values are lists) or StorageRanges (strings) one after another.
 
     `out` has room for sum(lengths) + n * PAIR_OVERHEAD. Returns the bytes written, or an error.
     """
@@ -287,7 +287,7 @@ def write_pairs(keys, buf, offsets, lengths, values_are_lists, out):
 
 @kernel(BYTES, INTS, INTS, OUT_BYTES, OUT_INTS)
 def gather(buf, offsets, lengths, out, starts):
-    """Copy scattered values into `out`, one after another; starts[i] is where the i-th begins. Returns bytes or an error."""
+    """Copy scattered values into `out` one after another; starts[i]: where the i-th begins. Returns bytes or error."""
     at = np.int64(0)
     if lengths.shape[0] != offsets.shape[0] or starts.shape[0] < offsets.shape[0]:
         return TOO_MANY

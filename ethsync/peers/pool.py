@@ -152,7 +152,7 @@ async def run_pool(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Keep connections to the given nodes until cancelled. Their faults stay here: they end a connection, not the pool."""
+    """Keep connections to the given nodes until cancelled. Their faults end a connection, never the pool."""
     async with trio.open_nursery() as nursery:
         for enode in {target.public_key: target for target in targets}.values():
             nursery.start_soon(_stay_connected, pool, enode, key)

@@ -32,8 +32,8 @@ OPEN_FILES = 256
 class Batch:
     """Changes of one database, written atomically by `Database.commit`."""
 
-    def __init__(self, batch: Any, place: Callable[[bytes], bytes]) -> None:
-        self.native = batch
+    def __init__(self, batch: object, place: Callable[[bytes], bytes]) -> None:
+        self.native: Any = batch
         self._place = place
 
     def put(self, key: bytes, value: bytes) -> None:

@@ -63,7 +63,7 @@ class Format:
 
 
 def decode_format(value: bytes) -> Format:
-    """Read the first fact. A newer version may have more fields: only `version` must be there. Raises DatadirDamaged."""
+    """Read the first fact. A newer one may have other fields: only `version` must be there. Raises DatadirDamaged."""
     try:
         fields = json.loads(value)
         return Format(

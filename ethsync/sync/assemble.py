@@ -6,6 +6,7 @@ Runs in worker threads; pure functions over columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,7 +44,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assembled:
-    """What a reply adds. [gap.origin, covered) is complete; `rest` is what remains of the gap, with unfinished leaves."""
+    """What a reply adds. [gap.origin, covered) is complete; `rest` is what remains of the gap."""
 
     leaves: Leaves
     pages: list[Page]
@@ -127,7 +128,7 @@ def _pages(leaves: Leaves, groups: Ints, tops: Tops, depth: int) -> list[Page]:
     rows = groups.tolist()
     if depth < 64 and int(np.diff(groups).max()) > MOST_LEAVES:
         pages: list[Page] = []
-        for first, last in zip(rows, rows[1:], strict=False):
+        for first, last in pairwise(rows):
             pages.extend(_split(leaves, first, last, depth))
         return pages
     values = encode_pages(leaves, groups, depth)

@@ -1,4 +1,4 @@
-"""Contracts whose storage does not fit into one reply, or not into a bundle: ranges, pages and a record of their own."""
+"""Contracts whose storage does not fit into one reply, or not into a bundle: ranges, pages, a record of their own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ REQUESTS_AT_ONCE = 4
 """Ranges of one contract under way: enough to keep a few peers busy, few enough that its pages come nearly in order."""
 
 SLOT_BYTES = 68.0
-"""Bytes of a slot on the wire until a range has been seen: a 32-byte key, on average about as much value and framing."""
+"""Bytes of a slot on the wire until a range has been seen: a 32-byte key, about as much value and framing."""
 
 COPY_PAGES = 64
 """Pages copied in one batch: about 2 MiB."""

@@ -118,7 +118,7 @@ class CodeStage:
         return True
 
     def _holds(self, digest: bytes) -> bool:
-        """Whether a code is stored, or with the writer. A fingerprint can be shared by two codes: the database decides."""
+        """Whether a code is stored or with the writer. Two codes can share a fingerprint: the database decides."""
         if digest in self._writing or digest in self._confirmed:
             return True
         if self._datadir.codes.get(CODE + digest) is None:

@@ -195,7 +195,9 @@ def open_debts(datadir: Datadir) -> Iterator[tuple[PagePath, Debt]]:
         while last is not None and last < key:
             last = next(paid, None)
         if last != key:
-            yield stored_path(key), Debt(value[0] if value else 0)
+            if len(value) != 1 or not 0 < value[0] <= Debt.STORAGE | Debt.CODES:
+                raise DatadirDamaged(f"the debt of account page {stored_path(key)} is damaged")
+            yield stored_path(key), Debt(value[0])
 
 
 def read_page(datadir: Datadir, path: PagePath) -> bytes:

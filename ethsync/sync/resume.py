@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ethsync.errors import DatadirDamaged
+from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.kernels.trie import SLIM_ACCOUNT
 from ethsync.state.pages import PagePath, decode_bundle, decode_pages
 from ethsync.store.schema import (
@@ -59,7 +59,10 @@ def read_kept(datadir: Datadir) -> Kept:
 def _open_debt(datadir: Datadir, path: PagePath, flags: Debt) -> OpenDebt:
     """What is owed is what the accounts name, less what is stored by now."""
     leaves, _ = decode_pages([path], [read_page(datadir, path)], SLIM_ACCOUNT)
-    needs = needs_by_page(leaves, [(path, 0, len(leaves))])
+    try:
+        needs = needs_by_page(leaves, [(path, 0, len(leaves))])
+    except MalformedMessage as error:
+        raise DatadirDamaged(f"the account page {path} is damaged: {error}") from error
     if not needs:
         return OpenDebt(path, [], [])
     contracts = needs[0].contracts if flags & Debt.STORAGE else []

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from ethsync.peers.peer import Request
+    from ethsync.peers.track import Outcome, RequestKind
     from ethsync.sync.progress import Stage as Counters
-from ethsync.peers.track import Outcome, RequestKind
 
 
 class Job(Protocol):

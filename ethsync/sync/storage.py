@@ -282,7 +282,7 @@ class StorageStage:
             big.contract.page.unbundled -= 1
 
     async def _finish_big(self, big: BigContract) -> None:
-        """All ranges of a contract are with the writer: close its record, and do the same for accounts with its root."""
+        """All ranges of a contract are with the writer: close its record; do the same for accounts with its root."""
         contract = big.contract
         small = await self.big.finish(big)
         twins = [twin for twin in self._waiting.pop(contract.root, []) if twin is not contract]

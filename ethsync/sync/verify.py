@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from ethsync.errors import DatadirDamaged
+from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.hashing import EMPTY_TRIE_ROOT
 from ethsync.kernels import keccak
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
@@ -162,10 +162,16 @@ def check_span(disk: Disk, span: Span, advance: Callable[[float], None]) -> Chec
             tops.append(entries_of_tops(computed))
         findings.accounts += len(leaves)
         findings.bytes += sum(len(value) for _, value in chunk)
-        needs = needs_of(leaves)
+        end = chunk[-1][0].end
+        try:
+            needs = needs_of(leaves)
+        except MalformedMessage as error:
+            findings.blame(f"account pages {chunk[0][0]} to {chunk[-1][0]} are damaged: {error}")
+            bundles.until(end)
+            _until(records, end)
+            continue
         codes.update(needs.code_hashes[k].tobytes() for k in range(len(needs.code_hashes)))
         wanted = dict(_pairs(leaves.keys[needs.storage_rows], needs.storage_roots))
-        end = chunk[-1][0].end
         _check_storage(disk, wanted, bundles.until(end), _until(records, end), findings)
         advance((min(end, span.end) - span.first) / (span.end - span.first))
     for path, _ in stored:

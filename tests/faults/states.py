@@ -100,7 +100,10 @@ def write_state(
         key, value = Marker(0, KEY_SPACE, len(accounts), leaves.nbytes).encode()
         batch.put(MARKER + key, value)
         batch.write()
-        header = head(writer.root())
+        found = writer.root()
+        header = head(found)
+        if header.state_root != found:
+            raise AssertionError(f"the accounts give root {found.hex()}, the header says {header.state_root.hex()}")
         datadir.accounts.put(FACT_DEPTH, bytes([writer.depth]))
         datadir.headers.put(header_key(header.number), header.raw)
         datadir.accounts.put(FACT_PIVOT, header.raw)

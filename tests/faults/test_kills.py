@@ -32,11 +32,13 @@ KILLS = 25
 IN_FLIGHT = 7 * REPLY
 """Bytes under way at one peer at the most: requests as of `ethsync.peers.assignment.SLOTS`, without headers."""
 
-UNWRITTEN = 6 * REPLY
-"""Bytes proven or being proven, but not yet written."""
+UNWRITTEN = 96_000
+"""Bytes proven but not yet written: two open account pages of 16 kB, open pages of the contract with a third of all
+slots, and storage of account pages whose bundle is not complete."""
 
 WINDOW = IN_FLIGHT + UNWRITTEN
-"""Bytes that may be served twice for one kill."""
+"""Bytes that may be served twice for one kill. 25 times this is much less than the state: a sync that kept nothing
+would not pass."""
 
 FAREWELL_SECONDS = 2.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from random import Random
 
@@ -72,7 +73,7 @@ def pairs(leaves: Leaves) -> list[Pair]:
 
 
 def download(rng: Random, server: Server, depth: int, most: int) -> Stored:
-    """Sweep the key space: ranges of any width, up to three at once, answered in any order and by any number of leaves."""
+    """Sweep the key space: ranges of any width, up to three at once, answered in any order by any number of leaves."""
     stored, sweep, under_way = Stored(), Sweep(depth=depth), list[Gap]()
     while not sweep.done:
         if sweep.open_gaps and (not under_way or (len(under_way) < 3 and rng.random() < 0.6)):
@@ -88,7 +89,7 @@ def download(rng: Random, server: Server, depth: int, most: int) -> Stored:
 
 
 def check_rest(gap: Gap, rest: Gap, covered: int, depth: int) -> None:
-    """What remains begins at a page border, with the leaves of this page in hand up to where the next request begins."""
+    """What remains begins at a page border, with this page's leaves in hand up to where the next request begins."""
     assert (rest.origin, rest.end) == (covered, gap.end)
     assert covered % (KEY_SPACE >> 4 * depth) == 0
     assert gap.resume < rest.resume <= rest.end
@@ -108,9 +109,11 @@ def check(stored: Stored, truth: LeafSet, root: bytes, kind: int = LEAF) -> None
     assert pairs(leaves) == expected
     assert sorted(stored.leaves) == expected
     assert np.diff(firsts).tolist() == [page.last - page.first for page in pages]
-    assert all(before.path.end <= after.path.first for before, after in zip(pages, pages[1:], strict=False))
+    assert all(before.path.end <= after.path.first for before, after in itertools.pairwise(pages))
     for page, first, last in zip(pages, firsts.tolist(), firsts.tolist()[1:], strict=False):
-        assert path_of(leaves.key(first), page.path.depth) == path_of(leaves.key(last - 1), page.path.depth) == page.path
+        assert (
+            path_of(leaves.key(first), page.path.depth) == path_of(leaves.key(last - 1), page.path.depth) == page.path
+        )
     assert root_of_tops([page.top for page in pages]) == root
 
 

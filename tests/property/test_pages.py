@@ -105,7 +105,9 @@ def test_pages_of_every_depth_come_back(depth: int) -> None:
 def some_page(rng: Random, depth: int) -> tuple[bytes, bytes]:
     """The path's key and the bytes of a page."""
     prefix = rng.randbytes(32)
-    keys = sorted({bytes.fromhex(prefix.hex()[:depth] + rng.randbytes(32).hex()[depth:]) for _ in range(rng.randint(1, 4))})
+    keys = sorted(
+        {bytes.fromhex(prefix.hex()[:depth] + rng.randbytes(32).hex()[depth:]) for _ in range(rng.randint(1, 4))}
+    )
     return prefix, page_of(keys, [rng.randbytes(rng.randint(1, 5)) for _ in keys], depth)
 
 
@@ -136,7 +138,8 @@ def test_a_damaged_page_is_damage_or_another_page(data: st.DataObject, seed: int
     except DatadirDamaged:
         return
     # What is accepted is exactly what the bytes say.
-    assert page_of(*zip(*pairs(leaves), strict=True), depth) == value  # type: ignore[arg-type]
+    found = pairs(leaves)
+    assert page_of([key for key, _ in found], [content for _, content in found], depth) == value
     assert all(path_of(leaves.key(row), depth) == path for row in range(len(leaves)))
 
 
@@ -144,9 +147,10 @@ def test_a_damaged_page_is_damage_or_another_page(data: st.DataObject, seed: int
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=3), DEPTHS)
 def test_any_bytes_are_pages_or_damage(values: list[bytes], depth: int) -> None:
     try:
-        decode_pages([path_of(bytes(32), depth)] * len(values), values, LEAF)
-    except DatadirDamaged as error:
-        assert "page" in str(error)
+        leaves, firsts = decode_pages([path_of(bytes(32), depth)] * len(values), values, LEAF)
+    except DatadirDamaged:
+        return
+    assert len(leaves) == firsts[-1] >= len(values)
 
 
 # Top records
@@ -201,7 +205,9 @@ def test_a_top_record_comes_back(key: bytes, depth: int, reference: bytes) -> No
 def random_bundle(rng: Random, depth: int) -> tuple[bytes, Bundle]:
     """A key that gives the path, and a bundle of up to five tries under it."""
     prefix = rng.randbytes(32)
-    accounts = sorted(bytes.fromhex(prefix.hex()[:depth] + rng.randbytes(32).hex()[depth:]) for _ in range(rng.randint(1, 5)))
+    accounts = sorted(
+        bytes.fromhex(prefix.hex()[:depth] + rng.randbytes(32).hex()[depth:]) for _ in range(rng.randint(1, 5))
+    )
     tries = [leaf_set(rng, "random_keys", rng.randint(1, 6)) for _ in accounts]
     leaves = leaves_of([key for each in tries for key in each.keys], [value for each in tries for value in each.values])
     roots = b"".join(rng.randbytes(32) for _ in accounts)
@@ -231,8 +237,7 @@ def test_a_damaged_bundle_is_damage_or_another_bundle(data: st.DataObject, seed:
     value = data.draw(damaged(good))
     try:
         found = decode_bundle(path_of(key, depth), value)
-    except DatadirDamaged as error:
-        assert str(path_of(key, depth)) in str(error)
+    except DatadirDamaged:
         return
     # What is accepted has no place outside its bytes, and is what the bytes say (but for two that nobody reads).
     assert len(pairs(found.leaves)) == int(found.starts[-1])

@@ -53,7 +53,9 @@ class SweepMachine(RuleBasedStateMachine):
         """A first run knows no depth. Later ones have markers: between page borders, in any order, overlapping."""
         if depth is not None:
             borders = st.integers(0, 16**depth)
-            markers = data.draw(st.lists(st.tuples(borders, borders).filter(lambda ends: ends[0] < ends[1]), max_size=6))
+            markers = data.draw(
+                st.lists(st.tuples(borders, borders).filter(lambda ends: ends[0] < ends[1]), max_size=6)
+            )
             self.stored = [(first * page_width(depth), last * page_width(depth)) for first, last in markers]
         self.sweep = Sweep(iter(self.stored), depth)
 

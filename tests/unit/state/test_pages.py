@@ -57,7 +57,7 @@ def test_the_empty_path_is_the_whole_key_space() -> None:
 @pytest.mark.parametrize(
     "stored",
     ["", "a1", "a101", "a103", "a1b203", "a1b1", "00" * 33 + "41", "00" * 34 + "42", "ff", "0000"],
-    ids=["nothing", "length missing", "odd nibble not zero", "too short", "third nibble padded with 2", "too short for b1",
+    ids=["nothing", "no length", "odd nibble not zero", "too short", "third nibble padded with 2", "too short for b1",
          "65 nibbles", "66 nibbles", "255 nibbles", "a byte too many"],
 )  # fmt: skip
 def test_a_damaged_path_is_reported(stored: str) -> None:
@@ -151,7 +151,7 @@ def test_a_page_of_a_newer_version_says_so() -> None:
         (Top(bytes(32), 0, b"\x11" * 32), "00" + "11" * 32),
         (Top(b"\xa0" + bytes(31), 1, b"\x11" * 32), "01a0" + "11" * 32),
         (Top(b"\xa1\xb2" + bytes(30), 4, b"\xc2\x80\x80"), "04a1b2c28080"),
-        (Top(KEY, 64, b"a leaf's value, which may be longer than a hash"), "40" + KEY.hex() + b"a leaf's value, which may be longer than a hash".hex()),
+        (Top(KEY, 64, b"longer than a hash" * 3), "40" + KEY.hex() + (b"longer than a hash" * 3).hex()),
     ],
     ids=["root branch", "odd depth", "embedded branch", "leaf"],
 )  # fmt: skip
@@ -188,7 +188,7 @@ def small_bundle() -> Bundle:
 
 def test_a_bundle_has_the_described_layout() -> None:
     assert encode_bundle(small_bundle(), 3).hex() == "".join((
-        "01", "03", "0000", "02000000", "03000000", "0a000000",  # version, nibbles, zeros, tries, slots, bytes of values
+        "01", "03", "0000", "02000000", "03000000", "0a000000",  # version, nibbles, zeros, tries, slots, value bytes
         KEY[1:].hex(), (KEY[1:-1] + b"\x78").hex(),  # accounts without the whole bytes that the path says
         "11" * 32, "22" * 32,  # roots
         "02000000", "03000000",  # where the tries end

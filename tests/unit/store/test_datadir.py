@@ -107,14 +107,18 @@ def test_a_directory_without_its_first_fact_cannot_be_read(tmp_path: Path, netwo
         pass
 
 
-def test_no_permission_is_an_error_that_says_so(tmp_path: Path, network: Format, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_permission_is_an_error_that_says_so(
+    tmp_path: Path, network: Format, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(ConfigError, match="no permission to use .*data: Permission denied"):
-        with open_datadir(tmp_path / "data", network):
-            pass
+    with (
+        pytest.raises(ConfigError, match=r"no permission to use .*data: Permission denied"),
+        open_datadir(tmp_path / "data", network),
+    ):
+        pass
 
 
 def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path, network: Format, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,9 +137,11 @@ def test_another_network_is_refused_and_nothing_is_deleted(tmp_path: Path, netwo
     made(tmp_path / "data", network)
     before = {file for file in files(tmp_path) if file.suffix == ".ldb"}
     other = Format(FORMAT_VERSION, "mainnet", 1, "0x" + "cd" * 32)
-    with pytest.raises(DatadirMismatch, match=r"holds testnet.*not mainnet.*use another --datadir"):
-        with open_datadir(tmp_path / "data", other):
-            pass
+    with (
+        pytest.raises(DatadirMismatch, match=r"holds testnet.*not mainnet.*use another --datadir"),
+        open_datadir(tmp_path / "data", other),
+    ):
+        pass
     assert before <= files(tmp_path)
     with open_datadir(tmp_path / "data", network) as opened:
         assert opened.codes.get(b"Ckey") == b"code"
@@ -146,9 +152,11 @@ def test_a_newer_format_is_refused_whatever_else_it_says(tmp_path: Path, network
     made(tmp_path / "data", network)
     with open_datadir(tmp_path / "data") as opened:
         opened.accounts.put(FACT_FORMAT, b'{"version": %d, "new": []}' % (FORMAT_VERSION + 1))
-    with pytest.raises(DatadirMismatch, match="use a newer ethsync"):
-        with open_datadir(tmp_path / "data", network if create else None):
-            pass
+    with (
+        pytest.raises(DatadirMismatch, match="use a newer ethsync"),
+        open_datadir(tmp_path / "data", network if create else None),
+    ):
+        pass
 
 
 def test_a_first_fact_that_cannot_be_read_is_damage(tmp_path: Path, network: Format) -> None:
@@ -177,9 +185,11 @@ def test_a_damaged_database_is_an_error_and_lets_go_of_the_others(tmp_path: Path
 
 def test_a_directory_in_use_is_refused_by_naming_the_process(tmp_path: Path, network: Format) -> None:
     with open_datadir(tmp_path / "data", network):
-        with pytest.raises(DatadirBusy, match=f"in use by process {os.getpid()}.*wait for it or stop it"):
-            with open_datadir(tmp_path / "data"):
-                pass
+        with (
+            pytest.raises(DatadirBusy, match=f"in use by process {os.getpid()}.*wait for it or stop it"),
+            open_datadir(tmp_path / "data"),
+        ):
+            pass
         # The refused one must not have taken the name out of the file.
         assert (tmp_path / "data" / LOCK_FILE).read_text() == str(os.getpid())
 

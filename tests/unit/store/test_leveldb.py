@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 from ethsync.errors import DatadirBusy, DatadirDamaged, DiskFull, StoreError
-from ethsync.store import leveldb
 from ethsync.store.leveldb import Database
+
+try:
+    import plyvel
+except ImportError:  # CPython 3.13 and later
+    import plyvel_next as plyvel
 
 
 @pytest.fixture
@@ -56,7 +60,19 @@ def test_what_was_written_is_there_after_opening_again(tmp_path: Path) -> None:
 
 @pytest.fixture
 def families(database: Database) -> Database:
-    for key in (b"", b"A", b"A\0", b"A\x01", b"A\xff", b"A\xff\xff", b"B", b"\xff", b"\xff\0", b"\xff\xff", b"\xff\xff\x01"):
+    for key in (
+        b"",
+        b"A",
+        b"A\0",
+        b"A\x01",
+        b"A\xff",
+        b"A\xff\xff",
+        b"B",
+        b"\xff",
+        b"\xff\0",
+        b"\xff\xff",
+        b"\xff\xff\x01",
+    ):
         database.put(key, b"value of " + key)
     return database
 
@@ -136,11 +152,12 @@ def test_a_flipped_bit_in_a_table_is_found_when_it_is_read(tmp_path: Path) -> No
     filled(tmp_path / "db", tables=True)
     change(only_file(tmp_path / "db", "*.ldb"), flipped)
     database = Database(tmp_path / "db", create=False)
-    with pytest.raises(DatadirDamaged, match="db is damaged.*sync into a new datadir"):
+    with pytest.raises(DatadirDamaged, match=r"db is damaged.*sync into a new datadir"):
         list(database.scan(b""))
+    # A key whose block is whole can still be read, one in the damaged block cannot.
+    assert database.get(b"000") == bytes(1000)
     with pytest.raises(DatadirDamaged):
-        for number in range(100):
-            database.get(b"%03d" % number)
+        database.get(b"050")
     database.close()
 
 
@@ -196,13 +213,13 @@ class Failing:
 @pytest.mark.parametrize(
     ("error", "translated", "message"),
     [
-        (leveldb.plyvel.IOError("IO error: 5.log: No space left on device"), DiskFull, "no space left.*free space"),
+        (plyvel.IOError("IO error: 5.log: No space left on device"), DiskFull, "no space left.*free space"),
         (OSError(28, "No space left on device"), DiskFull, "no space left"),
-        (leveldb.plyvel.IOError("IO error: Disk quota exceeded"), DiskFull, "no space left"),
-        (leveldb.plyvel.IOError("IO error: 5.ldb: Input/output error"), DatadirDamaged, "cannot be used.*Input/output"),
-        (leveldb.plyvel.CorruptionError("Corruption: block checksum mismatch"), DatadirDamaged, "is damaged.*checksum"),
-        (leveldb.plyvel.Error("something new"), DatadirDamaged, "cannot be used: something new"),
-        (leveldb.plyvel.IOError("lock db/LOCK: Resource temporarily unavailable"), DatadirBusy, "another process"),
+        (plyvel.IOError("IO error: Disk quota exceeded"), DiskFull, "no space left"),
+        (plyvel.IOError("IO error: 5.ldb: Input/output error"), DatadirDamaged, "cannot be used.*Input/output"),
+        (plyvel.CorruptionError("Corruption: block checksum mismatch"), DatadirDamaged, "is damaged.*checksum"),
+        (plyvel.Error("something new"), DatadirDamaged, "cannot be used: something new"),
+        (plyvel.IOError("lock db/LOCK: Resource temporarily unavailable"), DatadirBusy, "another process"),
     ],
 )
 def test_errors_of_leveldb_become_ours(

@@ -11,7 +11,16 @@ import pytest
 from ethsync.errors import LocalProtocolError
 from ethsync.state.pages import path_of
 from ethsync.store.leveldb import Database
-from ethsync.store.schema import ACCOUNT_PAGE, FACT_DEPTH, FACT_FORMAT, MARKER, STORAGE_PAGE, TOP, account_key, storage_key
+from ethsync.store.schema import (
+    ACCOUNT_PAGE,
+    FACT_DEPTH,
+    FACT_FORMAT,
+    MARKER,
+    STORAGE_PAGE,
+    TOP,
+    account_key,
+    storage_key,
+)
 
 Open = Callable[[int], Database]
 

@@ -50,7 +50,8 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
 @pytest.fixture
 async def writer(datadir: Datadir, disk: Disk, nursery: trio.Nursery, mock_clock: MockClock) -> Writer:
     """A writer on a clock that stands still."""
-    return await nursery.start(partial(run_writer, datadir, floor=0))
+    started: Writer = await nursery.start(partial(run_writer, datadir, floor=0))
+    return started
 
 
 async def write_and_wait(writer: Writer, database: Database, *puts: tuple[bytes, bytes]) -> None:

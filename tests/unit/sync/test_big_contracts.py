@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,16 @@ import trio
 
 from ethsync.kernels.trie import LEAF
 from ethsync.peers.track import Outcome
-from ethsync.state.pages import KEY_SPACE, SMALL_TRIE, decode_bundle, decode_pages, decode_top, entries_of_tops, path_of, stored_path
+from ethsync.state.pages import (
+    KEY_SPACE,
+    SMALL_TRIE,
+    decode_bundle,
+    decode_pages,
+    decode_top,
+    entries_of_tops,
+    path_of,
+    stored_path,
+)
 from ethsync.state.tries import build
 from ethsync.store.datadir import Datadir
 from ethsync.store.schema import BUNDLE, MARKER, PAID, RECORD, STORAGE_PAGE, TOP, TrieRecord, account_key, decode_record
@@ -75,7 +85,7 @@ def stored_slots(datadir: Datadir, account: bytes) -> list[Pair]:
     """All slots in the pages of an account, after a look at its paths and tops."""
     pages = [(stored_path(key), value) for key, value in datadir.storage.scan(STORAGE_PAGE + account)]
     leaves, _ = decode_pages([path for path, _ in pages], [value for _, value in pages], LEAF)
-    assert all(a.end <= b.first for (a, _), (b, _) in zip(pages, pages[1:], strict=False))
+    assert all(a.end <= b.first for (a, _), (b, _) in itertools.pairwise(pages))
     return [(leaves.key(row), leaves.value(row)) for row in range(len(leaves))]
 
 
@@ -240,9 +250,7 @@ async def test_a_contract_is_continued_from_its_markers(new_stage: NewStage, dat
     assert datadir.ledger.get(account_key(PAID, PAGE)) == b""
 
 
-async def test_the_width_of_ranges_is_known_after_a_kill(
-    new_stage: NewStage, datadir: Datadir, writer: Writer
-) -> None:
+async def test_the_width_of_ranges_is_known_after_a_kill(new_stage: NewStage, datadir: Datadir, writer: Writer) -> None:
     first = new_stage()
     await first.owe(owing(1), [(ACCOUNT, BIG.root)])
     await first_chunk(first, 100)
@@ -255,7 +263,9 @@ async def test_the_width_of_ranges_is_known_after_a_kill(
     assert KEY_SPACE // 20 < job.gap.width < KEY_SPACE // 5
 
 
-@pytest.mark.parametrize("record", [None, TrieRecord(BIG.root, 2, True, 200, 1), TrieRecord(b"\1" * 32, 2, False, 0, 0)])
+@pytest.mark.parametrize(
+    "record", [None, TrieRecord(BIG.root, 2, True, 200, 1), TrieRecord(b"\1" * 32, 2, False, 0, 0)]
+)
 async def test_only_an_unfinished_record_of_the_same_root_is_taken_up(
     new_stage: NewStage, datadir: Datadir, record: TrieRecord | None
 ) -> None:

@@ -75,7 +75,9 @@ def owing(number: int, codes: int) -> PageDebt:
     return PageDebt(PATHS[number], codes=codes)
 
 
-async def test_a_code_that_several_pages_owe_is_asked_for_once(stage: CodeStage, datadir: Datadir, writer: Writer) -> None:
+async def test_a_code_that_several_pages_owe_is_asked_for_once(
+    stage: CodeStage, datadir: Datadir, writer: Writer
+) -> None:
     pages = [owing(0, 2), owing(1, 1), owing(2, 1)]
     await stage.owe(pages[0], HASHES[:2])
     await stage.owe(pages[1], HASHES[:1])

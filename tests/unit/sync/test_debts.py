@@ -53,7 +53,9 @@ def test_accounts_without_storage_and_code_need_nothing() -> None:
 
 def test_needs_name_their_rows() -> None:
     needs = needs_of(
-        accounts_of(Account(root=digest(1)), Account(), Account(code=digest(2)), Account(root=digest(3), code=digest(4)))
+        accounts_of(
+            Account(root=digest(1)), Account(), Account(code=digest(2)), Account(root=digest(3), code=digest(4))
+        )
     )
     assert needs.storage_rows.tolist() == [0, 3]
     assert [row.tobytes() for row in needs.storage_roots] == [digest(1), digest(3)]
@@ -68,9 +70,14 @@ def test_needs_of_many_random_accounts() -> None:
     needs = needs_of(leaves)
     # The empty trie and the empty code may be written out in full; nothing is owed for them.
     expected = [
-        (row, each.root) for row, each in enumerate(accounts) if each.full != Account(each.nonce, each.balance, code=each.code).full
+        (row, each.root)
+        for row, each in enumerate(accounts)
+        if each.full != Account(each.nonce, each.balance, code=each.code).full
     ]
-    assert list(zip(needs.storage_rows.tolist(), (root.tobytes() for root in needs.storage_roots), strict=True)) == expected
+    assert (
+        list(zip(needs.storage_rows.tolist(), (root.tobytes() for root in needs.storage_roots), strict=True))
+        == expected
+    )
 
 
 @pytest.mark.parametrize("slim", NOT_SLIM_ACCOUNTS.values(), ids=NOT_SLIM_ACCOUNTS)
@@ -195,5 +202,5 @@ def test_open_debts_are_those_that_were_not_paid(datadir: Datadir, seed: int) ->
 
 
 def test_a_debt_without_its_page_is_damage(datadir: Datadir) -> None:
-    with pytest.raises(DatadirDamaged, match="page a is missing.*ethsync verify"):
+    with pytest.raises(DatadirDamaged, match=r"page a is missing.*ethsync verify"):
         read_page(datadir, PATH)
