@@ -8,7 +8,7 @@ uses the original padding 0x01 … 0x80 with rate 136 (Yellow Paper, appendix B)
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llvmlite import ir
@@ -17,6 +17,9 @@ from numba.extending import intrinsic
 
 from ethsync.kernels.compiler import BYTES, INT, INTS, LANES, OUT_ROWS, kernel
 from ethsync.kernels.memory import copy, outside, zero
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 RATE = 136
 """Bytes absorbed per permutation: 1600 bits of state less twice the 256-bit digest."""
@@ -67,20 +70,82 @@ def _round(builder: Any, rotate: Any, a: list[Any]) -> list[Any]:
     return mixed
 
 
-def _absorbed(builder: Any, base: Any, blocks: Any) -> list[Any]:
-    """Load the state and xor one block of each lane into its first 17 words."""
-    rows = [builder.load(builder.gep(base, [ir.Constant(_I64, i)]), align=8) for i in range(STATE_WORDS)]
+def _shuffle(builder: Any, first: Any, second: Any, order: Sequence[int]) -> Any:
+    return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(_I32, len(order)), list(order)))
+
+
+def _four_words(builder: Any, lanes: list[Any], word: int) -> list[Any]:
+    """Words `word` to `word + 3` of four lanes as four vectors: a 4 by 4 transposition, half the work of gathering."""
+    rows = []
+    for pointer in lanes:
+        place = builder.bitcast(builder.gep(pointer, [ir.Constant(_I64, word)]), _VECTOR.as_pointer())
+        rows.append(builder.load(place, align=1))
+    low = [_shuffle(builder, rows[k], rows[k + 1], (0, 4, 2, 6)) for k in (0, 2)]
+    high = [_shuffle(builder, rows[k], rows[k + 1], (1, 5, 3, 7)) for k in (0, 2)]
+    halves = ((0, 1, 4, 5), (2, 3, 6, 7))
+    return [_shuffle(builder, pair[0], pair[1], half) for half in halves for pair in (low, high)]
+
+
+def _one_word(builder: Any, lanes: list[Any], word: int) -> Any:
+    """One word of every lane as a vector."""
+    gathered: Any = ir.Constant(_VECTOR, ir.Undefined)
+    for lane, pointer in enumerate(lanes):
+        value = builder.load(builder.gep(pointer, [ir.Constant(_I64, word)]), align=1)
+        gathered = builder.insert_element(gathered, value, ir.Constant(_I32, lane))
+    return gathered
+
+
+def _absorb_blocks(builder: Any, rows: list[Any], blocks: Any) -> None:
+    """Xor one block of each lane into the first 17 words of the state."""
     lanes = []
     for lane in range(LANES):
         address = builder.load(builder.gep(blocks, [ir.Constant(_I64, lane)]))
         lanes.append(builder.inttoptr(address, _I64.as_pointer()))
-    for word in range(RATE_WORDS):
-        gathered: Any = ir.Constant(_VECTOR, ir.Undefined)
-        for lane, pointer in enumerate(lanes):
-            value = builder.load(builder.gep(pointer, [ir.Constant(_I64, word)]), align=1)
-            gathered = builder.insert_element(gathered, value, ir.Constant(_I32, lane))
-        rows[word] = builder.xor(rows[word], gathered)
-    return rows
+    word = 0
+    while LANES == 4 and word + 4 <= RATE_WORDS:
+        for vector in _four_words(builder, lanes, word):
+            rows[word] = builder.xor(rows[word], vector)
+            word += 1
+    while word < RATE_WORDS:
+        rows[word] = builder.xor(rows[word], _one_word(builder, lanes, word))
+        word += 1
+
+
+def _permutation(builder: Any, base: Any, blocks: Any | None) -> None:
+    """Emit: load the state at `base`, absorb, 24 rounds, store the state."""
+    kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+    rotate = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fshl.v{LANES}i64")
+    table_type = ir.ArrayType(_I64, len(_ROUND_CONSTANTS))
+    table = ir.GlobalVariable(builder.module, table_type, name=builder.module.get_unique_name("keccak_rc"))
+    table.global_constant, table.linkage = True, "internal"
+    table.initializer = ir.Constant(table_type, _ROUND_CONSTANTS)
+
+    rows = [builder.load(builder.gep(base, [ir.Constant(_I64, i)]), align=8) for i in range(STATE_WORDS)]
+    if blocks is not None:
+        _absorb_blocks(builder, rows, blocks)
+    entry = builder.block
+    loop, done = builder.append_basic_block("round"), builder.append_basic_block("done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    words = [builder.phi(_VECTOR) for _ in range(STATE_WORDS)]
+    number = builder.phi(_I64)
+    for phi, row in zip(words, rows, strict=True):
+        phi.add_incoming(row, entry)
+    number.add_incoming(ir.Constant(_I64, 0), entry)
+    mixed = _round(builder, rotate, words)
+    constant = builder.load(builder.gep(table, [ir.Constant(_I64, 0), number]))
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    first = builder.insert_element(undefined, constant, ir.Constant(_I32, 0))
+    mixed[0] = builder.xor(mixed[0], _shuffle(builder, first, undefined, [0] * LANES))
+    following = builder.add(number, ir.Constant(_I64, 1))
+    number.add_incoming(following, loop)
+    for phi, row in zip(words, mixed, strict=True):
+        phi.add_incoming(row, loop)
+    more = builder.icmp_unsigned("<", following, ir.Constant(_I64, len(_ROUND_CONSTANTS)))
+    builder.cbranch(more, loop, done)
+    builder.position_at_end(done)
+    for i in range(STATE_WORDS):
+        builder.store(mixed[i], builder.gep(base, [ir.Constant(_I64, i)])).align = 8
 
 
 @intrinsic
@@ -92,42 +157,21 @@ def absorb(typingctx, state_address, block_addresses):
 
     def codegen(context, builder, signature, args):
         base = builder.inttoptr(args[0], _VECTOR.as_pointer())
-        blocks = builder.inttoptr(args[1], _I64.as_pointer())
-        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        rotate = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fshl.v{LANES}i64")
-        table_type = ir.ArrayType(_I64, len(_ROUND_CONSTANTS))
-        table = ir.GlobalVariable(builder.module, table_type, name=builder.module.get_unique_name("keccak_rc"))
-        table.global_constant, table.linkage = True, "internal"
-        table.initializer = ir.Constant(table_type, _ROUND_CONSTANTS)
-
-        rows = _absorbed(builder, base, blocks)
-        entry = builder.block
-        loop, done = builder.append_basic_block("round"), builder.append_basic_block("done")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        words = [builder.phi(_VECTOR) for _ in range(STATE_WORDS)]
-        number = builder.phi(_I64)
-        for phi, row in zip(words, rows, strict=True):
-            phi.add_incoming(row, entry)
-        number.add_incoming(ir.Constant(_I64, 0), entry)
-        mixed = _round(builder, rotate, words)
-        constant = builder.load(builder.gep(table, [ir.Constant(_I64, 0), number]))
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
-        first = builder.insert_element(undefined, constant, ir.Constant(_I32, 0))
-        zeros = ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES)
-        mixed[0] = builder.xor(mixed[0], builder.shuffle_vector(first, undefined, zeros))
-        following = builder.add(number, ir.Constant(_I64, 1))
-        number.add_incoming(following, loop)
-        for phi, row in zip(words, mixed, strict=True):
-            phi.add_incoming(row, loop)
-        more = builder.icmp_unsigned("<", following, ir.Constant(_I64, len(_ROUND_CONSTANTS)))
-        builder.cbranch(more, loop, done)
-        builder.position_at_end(done)
-        for i in range(STATE_WORDS):
-            builder.store(mixed[i], builder.gep(base, [ir.Constant(_I64, i)])).align = 8
+        _permutation(builder, base, builder.inttoptr(args[1], _I64.as_pointer()))
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def permutation(typingctx, state_address):
+    """Permute the state of all lanes: 25 rows of LANES uint64."""
+
+    def codegen(context, builder, signature, args):
+        _permutation(builder, builder.inttoptr(args[0], _VECTOR.as_pointer()), None)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
 
 
 @kernel(BYTES, INTS, INTS, OUT_ROWS)
@@ -178,8 +222,6 @@ def hash_many(buf, offsets, lengths, out):
 def permute(times):
     """Run the permutation `times` times on all lanes: for measuring. Returns a word of the state."""
     state = np.zeros((STATE_WORDS, LANES), np.uint64)
-    block = np.zeros(RATE, np.uint8)
-    blocks = np.full(LANES, block.ctypes.data, np.int64)
     for _ in range(times):
-        absorb(state.ctypes.data, blocks.ctypes.data)
+        permutation(state.ctypes.data)
     return np.int64(state[0, 0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -70,7 +71,6 @@ class _Pending:
     """When the peer could begin with it: sent, and the previous reply ended."""
     payload: bytes | None = None
     failure: PeerGone | None = None
-    ended: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +128,6 @@ class Peer:
             raise pending.failure
         if pending.payload is None:
             raise RequestTimeout(f"{self} did not answer a request for {kind.value} in time")
-        track.answered(len(pending.payload), pending.ended - pending.turn)
         return pending.payload
 
     def settle(self, message: Message) -> None:
@@ -143,8 +142,9 @@ class Peer:
         if pending.reply != (message.capability, message.code):
             raise MalformedMessage(f"{self} answered a request for {pending.kind.value} with another message")
         now = trio.current_time()
-        pending.payload, pending.ended = message.payload, now
+        pending.payload = message.payload
         pending.turn = max(pending.turn, self._last_reply)
+        self.record.tracks[pending.kind].answered(len(message.payload), now - pending.turn)
         self._last_reply = now
         pending.scope.cancel()
         for other in self._pending.values():
@@ -222,7 +222,9 @@ def _cause(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, BaseExceptionGroup):
         return _cause(error.exceptions[0])
-    return "no answer" if isinstance(error, trio.TooSlowError) else (getattr(error, "strerror", None) or str(error))
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return "no answer" if isinstance(error, trio.TooSlowError) else str(error)
 
 
 async def _exchange_status(connection: Connection, view: ChainView) -> None:

@@ -10,6 +10,7 @@ DEVIATIONS = 4  # the same, K
 FLOOR = 2.0  # seconds; geth's p2p/msgrate starts from the same minimum round trip
 CAP = 30.0  # seconds; geth drops a connection that is silent for so long
 BACKOFF = 2.0  # RFC 6298, section 5.5
+MOST_BACKOFF = 1024.0  # ten doublings: from a millisecond beyond the cap, which `timeout` applies
 
 
 @dataclass(slots=True)
@@ -32,7 +33,7 @@ class RoundTrip:
 
     def timed_out(self) -> None:
         """No answer came in time. The estimator must learn from this too, or a slower peer times out for ever."""
-        self.backoff = min(self.backoff * BACKOFF, CAP)
+        self.backoff = min(self.backoff * BACKOFF, MOST_BACKOFF)
 
     def timeout(self) -> float:
         """How long to wait for the next answer."""

@@ -36,6 +36,10 @@ QUICK = 1.0  # seconds; an answer that fast lets the budget grow
 SLOW = 4.0  # seconds; an answer that slow shrinks it
 RATE_SMOOTHING = 0.3
 
+SMALL_ANSWER = 8 << 10
+"""Bytes as which a smaller answer counts for the rate: its time is the round trip's, and says nothing of bandwidth. It
+would make a good peer look slower than one that never answers."""
+
 FIRST_PAUSE = 1.0
 """Seconds that a peer is left alone for a kind of request after it answered empty; doubled up to LONGEST_PAUSE."""
 LONGEST_PAUSE = 60.0
@@ -71,7 +75,7 @@ class Track:
     def answered(self, size: int, seconds: float) -> None:
         """An answer of `size` bytes came `seconds` after its turn began."""
         self.round_trip.observe(seconds)
-        rate = size / max(seconds, 1e-3)
+        rate = max(size, SMALL_ANSWER) / max(seconds, 1e-3)
         self.rate = rate if not self.rate else self.rate + RATE_SMOOTHING * (rate - self.rate)
         if seconds > SLOW:
             self.budget = max(self.budget // 2, SMALLEST_BUDGET)
@@ -102,6 +106,8 @@ class Record:
 
     tracks: dict[RequestKind, Track]
     outcomes: Counter[tuple[RequestKind, Outcome]] = field(default_factory=Counter)
+    last: Outcome | None = None
+    """How the last request for state ended."""
     _score: float = 0.0
     _scored_at: float = 0.0
 
@@ -111,9 +117,9 @@ class Record:
         return sum(track.in_flight for track in self.tracks.values())
 
     @property
-    def untried(self) -> bool:
-        """Whether no request for state has ended yet, or is under way."""
-        return not self.in_flight and all(kind is RequestKind.HEADERS for kind, _ in self.outcomes)
+    def promising(self) -> bool:
+        """Whether nothing is under way, and the last request for state, if there was one, was answered well."""
+        return not self.in_flight and self.last in (None, Outcome.SERVED)
 
     def score(self, now: float) -> float:
         """Current score, decayed toward neutral."""
@@ -122,6 +128,8 @@ class Record:
     def note(self, kind: RequestKind, outcome: Outcome, now: float) -> None:
         """Count an outcome; adjust score and pauses."""
         self.outcomes[kind, outcome] += 1
+        if kind is not RequestKind.HEADERS:
+            self.last = outcome
         self._score = min(max(self.score(now) + POINTS[outcome], LOWEST_SCORE), HIGHEST_SCORE)
         self._scored_at = now
         track = self.tracks[kind]

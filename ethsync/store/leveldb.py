@@ -112,7 +112,7 @@ class Database:
         The prefix is a family, or more. In a database with neighbourhoods of more than one byte it must reach beyond.
         """
         near = self.neighbourhood
-        if len(prefix) > near or not near:
+        if len(prefix) > near or not near or prefix[:1] == FACTS:
             yield from self._run(self._place(prefix), b"", start, keys_only)
             return
         if len(prefix) + 1 != 1 + near:

@@ -204,6 +204,8 @@ class BigContracts:
     async def copy(self, big: BigContract, twin: Contract) -> None:
         """Store a finished trie once more for another account with the same storage root, from our own disk."""
         source, target = big.contract.account, twin.account
+        begun = TrieRecord(twin.root, big.depth, False, 0, 0).encode()
+        await self._writer.write(Write(self._datadir.ledger, [(RECORD + target, begun)]))
         written = trio.Event()
         await self._writer.write(Write(self._datadir.storage, [], done=written.set))
         await written.wait()

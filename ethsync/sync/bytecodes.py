@@ -96,12 +96,12 @@ class CodeStage:
         """Whether every code that is owed is with the writer."""
         return not self._waiting
 
-    async def owe(self, page: PageDebt, hashes: Iterable[bytes]) -> None:
-        """A page owes these codes."""
+    def owe(self, page: PageDebt, hashes: Iterable[bytes]) -> None:
+        """A page owes these codes. Those that are stored already are paid at once: `DebtBook.settle` must follow."""
         held = [digest for digest in hashes if not self._enqueue(page, digest)]
         for digest in held:
             if self._holds(digest):
-                await self._debts.code_stored(page)
+                self._debts.code_stored(page)
             else:
                 self._add(page, digest)
         self.counters.owed = len(self._waiting)
@@ -179,9 +179,10 @@ class CodeStage:
         await self._writer.write(Write(self._datadir.codes, puts, done=written))
         for count, digest in enumerate(found, 1):
             for page in self._waiting.pop(digest):
-                await self._debts.code_stored(page)
+                self._debts.code_stored(page)
             if count % CODES_A_TURN == 0:
                 await trio.lowlevel.checkpoint()
+        await self._debts.settle()
         self.counters.owed = len(self._waiting)
         return Outcome.SERVED
 

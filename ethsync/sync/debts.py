@@ -15,12 +15,12 @@ import numpy as np
 from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.kernels import rlp
 from ethsync.state.columns import Bytes, Ints, Leaves, join
-from ethsync.state.pages import Bundle, PagePath, encode_bundle, stored_path
+from ethsync.state.pages import Bundle, PagePath, decode_bundle, encode_bundle, stored_path
 from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, DEBT, PAID, Debt, account_key
 from ethsync.store.writer import Write, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ethsync.store.datadir import Datadir
 
@@ -72,6 +72,8 @@ class PageDebt:
     """Of these, the ones that may turn out to belong into the bundle."""
     codes: int = 0
     parts: list[Part] = field(default_factory=list)
+    bundled: bool = False
+    """An earlier run stored a bundle of this page: what comes now is added to it."""
 
     @property
     def flags(self) -> Debt:
@@ -154,37 +156,52 @@ class DebtBook:
     def __init__(self, datadir: Datadir, writer: Writer) -> None:
         self._datadir = datadir
         self._writer = writer
+        self._paid: list[PagePath] = []
         self.pages = 0
 
-    def open(self, path: PagePath, contracts: int, codes: int) -> PageDebt:
+    def open(self, path: PagePath, contracts: int, codes: int, *, bundled: bool = False) -> PageDebt:
         """Begin to keep the debt of a page. Its record is in the account batch already, or on disk from before."""
         self.pages += 1
-        return PageDebt(path, contracts, contracts, codes)
+        page = PageDebt(path, contracts, contracts, codes, bundled=bundled)
+        self._look_at(page)
+        return page
 
-    async def code_stored(self, page: PageDebt) -> None:
-        """One more code of a page is with the writer."""
+    def code_stored(self, page: PageDebt) -> None:
+        """One more code of a page is with the writer. Followed by `settle`, sooner or later."""
         page.codes -= 1
-        await self._pay(page)
+        self._look_at(page)
 
-    async def storage_stored(self, page: PageDebt, contracts: int) -> None:
-        """The storage of so many contracts of a page is with the writer."""
+    def storage_stored(self, page: PageDebt, contracts: int) -> None:
+        """The storage of so many contracts of a page is with the writer. Followed by `settle`, sooner or later."""
         page.storage -= contracts
-        await self._pay(page)
+        self._look_at(page)
 
-    async def pay_if_nothing_is_owed(self, page: PageDebt) -> None:
-        """Erase the debt of a page that turned out to be paid already."""
-        await self._pay(page)
+    def _look_at(self, page: PageDebt) -> None:
+        if not page.storage and not page.codes:
+            self.pages -= 1
+            self._paid.append(page.path)
 
-    async def _pay(self, page: PageDebt) -> None:
-        """Note that nothing is owed any more; only after what pays the debt has been forced to the disk."""
-        if page.storage or page.codes:
+    async def settle(self) -> None:
+        """Note the debts that are paid; only after what pays them has been forced to the disk."""
+        if not self._paid:
             return
-        self.pages -= 1
-        await self._writer.write(Write(self._datadir.ledger, [(account_key(PAID, page.path), b"")], after_sync=True))
+        puts = [(account_key(PAID, path), b"") for path in self._paid]
+        self._paid = []
+        await self._writer.write(Write(self._datadir.ledger, puts, after_sync=True))
 
-    async def write_bundle(self, page: PageDebt, value: bytes) -> None:
-        """Store the bundle of a page."""
-        await self._writer.write(Write(self._datadir.bundles, [(account_key(BUNDLE, page.path), value)]))
+    def stored_bundle(self, page: PageDebt) -> Part:
+        """What the bundle of a page holds already. Raises DatadirDamaged."""
+        value = self._datadir.bundles.get(account_key(BUNDLE, page.path))
+        bundle = decode_bundle(page.path, value or b"")
+        contracts = [
+            Contract(page, bundle.accounts[k].tobytes(), bundle.roots[k].tobytes()) for k in range(len(bundle))
+        ]
+        return Part(contracts, bundle.starts, bundle.leaves)
+
+    async def write_bundles(self, bundles: Iterable[tuple[PageDebt, bytes]]) -> None:
+        """Store the bundles of some pages."""
+        puts = [(account_key(BUNDLE, page.path), value) for page, value in bundles]
+        await self._writer.write(Write(self._datadir.bundles, puts))
 
 
 def open_debts(datadir: Datadir) -> Iterator[tuple[PagePath, Debt]]:

@@ -56,8 +56,8 @@ async def run_download(download: Download, stages: Sequence[Stage[Any]]) -> None
             now = trio.current_time()
             _keep_time(stages, now)
             patient_until = download.last_served + download.patience
-            # At the end of patience only those are asked who never were: silent ones would be asked for ever.
-            may_ask = now < patient_until or any(peer.record.untried for peer in download.pool.peers.values())
+            # At the end of patience only those count who did not fail yet: silent ones would be asked for ever.
+            may_ask = now < patient_until or any(peer.record.promising for peer in download.pool.peers.values())
             if may_ask and download.progress.unproven_bytes < UNPROVEN_BYTES:
                 _assign(download, stages, nursery, now)
             if now >= patient_until and download.in_flight == 0:

@@ -33,6 +33,8 @@ class OpenDebt:
     path: PagePath
     contracts: list[tuple[bytes, bytes]]
     codes: list[bytes]
+    bundled: bool
+    """Whether a bundle of it is stored."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +66,7 @@ def _open_debt(datadir: Datadir, path: PagePath, flags: Debt) -> OpenDebt:
     except MalformedMessage as error:
         raise DatadirDamaged(f"the account page {path} is damaged: {error}") from error
     if not needs:
-        return OpenDebt(path, [], [])
+        return OpenDebt(path, [], [], False)
     contracts = needs[0].contracts if flags & Debt.STORAGE else []
     codes = needs[0].codes if flags & Debt.CODES else []
     value = datadir.bundles.get(account_key(BUNDLE, path)) if contracts else None
@@ -77,7 +79,8 @@ def _open_debt(datadir: Datadir, path: PagePath, flags: Debt) -> OpenDebt:
         for account, root in contracts
         if account not in bundled and not _complete(datadir, account, root)
     ]
-    return OpenDebt(path, contracts, [digest for digest in codes if datadir.codes.get(CODE + digest) is None])
+    missing = [digest for digest in codes if datadir.codes.get(CODE + digest) is None]
+    return OpenDebt(path, contracts, missing, value is not None)
 
 
 def _complete(datadir: Datadir, account: bytes, root: bytes) -> bool:

@@ -212,8 +212,9 @@ async def _open_stages(
         for need in needs:
             page = debts.open(need.path, len(need.contracts), len(need.codes))
             await storage.owe(page, need.contracts)
-            await codes.owe(page, need.codes)
+            codes.owe(page, need.codes)
             await trio.lowlevel.checkpoint()
+        await debts.settle()
 
     def keeping_up() -> bool:
         return storage.waiting < MOST_CONTRACTS and codes.waiting < MOST_CODES
@@ -225,10 +226,10 @@ async def _open_stages(
     progress.codes.items = progress.codes.kept_items = len(kept.codes)
     codes.remember(kept.codes)
     for debt in kept.debts:
-        page = debts.open(debt.path, len(debt.contracts), len(debt.codes))
-        await debts.pay_if_nothing_is_owed(page)
+        page = debts.open(debt.path, len(debt.contracts), len(debt.codes), bundled=debt.bundled)
         fresh = [(account, root) for account, root in debt.contracts if not storage.resume_big(page, account, root)]
         await storage.owe(page, fresh)
-        await codes.owe(page, debt.codes)
+        codes.owe(page, debt.codes)
+    await debts.settle()
     await storage.close_whole()
     return storage, codes, accounts

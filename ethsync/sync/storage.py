@@ -114,6 +114,9 @@ class StorageStage:
         if big is None:
             return False
         self._unstored += 1
+        if root in self._waiting:
+            # Accounts with this root were met before: they get copies instead of being asked for.
+            self._queue = deque(queued for queued in self._queue if queued.root != root)
         self._waiting.setdefault(root, []).append(contract)
         page.unbundled -= 1
         return True
@@ -256,7 +259,6 @@ class StorageStage:
         page.parts.append(Part(contracts, np.array(starts, np.int64), leaves))
         page.unbundled -= len(contracts)
         self.counters.items += len(leaves)
-        self.counters.bytes += leaves.nbytes
 
     async def _bundle(self, pages: Iterable[PageDebt]) -> None:
         """Write the bundles of those pages whose small tries are all there: encoded together, in one go of a thread."""
@@ -265,15 +267,24 @@ class StorageStage:
             return
         for page, _ in ready:
             page.parts = []
-        values = await trio.to_thread.run_sync(_encode, ready, limiter=self._limiter)
-        for (page, parts), value in zip(ready, values, strict=True):
-            await self._debts.write_bundle(page, value)
-            await self._paid(page, sum(len(part.contracts) for part in parts))
+        values = await trio.to_thread.run_sync(self._encode, ready, limiter=self._limiter)
+        self.counters.bytes += sum(map(len, values))
+        await self._debts.write_bundles((page, value) for (page, _), value in zip(ready, values, strict=True))
+        for page, parts in ready:
+            self._paid(page, sum(len(part.contracts) for part in parts))
+        await self._debts.settle()
 
-    async def _paid(self, page: PageDebt, contracts: int) -> None:
+    def _encode(self, ready: list[tuple[PageDebt, list[Part]]]) -> list[bytes]:
+        """Encode bundles, with what is in them already. Runs in a thread."""
+        return [
+            make_bundle([self._debts.stored_bundle(page), *parts] if page.bundled else parts, page.path.depth)
+            for page, parts in ready
+        ]
+
+    def _paid(self, page: PageDebt, contracts: int) -> None:
         self._unstored -= contracts
         self._progress.contracts += contracts
-        await self._debts.storage_stored(page, contracts)
+        self._debts.storage_stored(page, contracts)
 
     def _declare_if_big(self, big: BigContract) -> None:
         """Once a contract is certain not to belong into the bundle of its page, the bundle need not wait for it."""
@@ -291,14 +302,10 @@ class StorageStage:
                 self._keep_small([each], [0, len(small)], small)
         else:
             self._declare_if_big(big)
-            await self._paid(contract.page, 1)
+            self._paid(contract.page, 1)
             for twin in twins:
                 await self.big.copy(big, twin)
                 twin.page.unbundled -= 1
-                await self._paid(twin.page, 1)
+                self._paid(twin.page, 1)
+        await self._debts.settle()
         await self._bundle(dict.fromkeys(each.page for each in (contract, *twins)))
-
-
-def _encode(ready: list[tuple[PageDebt, list[Part]]]) -> list[bytes]:
-    """Encode bundles. Runs in a thread."""
-    return [make_bundle(parts, page.path.depth) for page, parts in ready]

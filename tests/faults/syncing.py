@@ -148,7 +148,9 @@ async def sync_from(hosts: Sequence[Host], datadir: Path, *, patience: float = P
     return synced
 
 
-async def sync(view: StateView, datadir: Path, *profiles: str | Profile, patience: float = PATIENCE) -> tuple[Synced, list[Host]]:
+async def sync(
+    view: StateView, datadir: Path, *profiles: str | Profile, patience: float = PATIENCE
+) -> tuple[Synced, list[Host]]:
     """Serve a state with these profiles and sync it from all of them."""
     async with open_hosts(view, *profiles) as hosts:
         synced = await sync_from(hosts, datadir, patience=patience)

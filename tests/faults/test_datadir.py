@@ -1,13 +1,14 @@
-"""Data directories that cannot be used as they are: a clear error, exit code 1 (2 for a wrong path), nothing deleted."""
+"""Data directories that cannot be used: a clear error, exit code 1 (2 for a wrong path), nothing deleted."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from ethsync.serve.demo import demo_genesis
 from ethsync.state.pages import stored_path
@@ -15,20 +16,20 @@ from ethsync.state.view import StateView
 from ethsync.store.datadir import open_datadir
 from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, CODE, FACT_FORMAT, FACT_VERIFIED, account_key
 from tests.faults.processes import Ended, run, run_ethsync, snap_command
-from tests.faults.syncing import Host, open_hosts, sync
+from tests.faults.syncing import open_hosts, sync
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A place for a synced directory that tests copy, filled by the first of them."""
-    yield tmp_path_factory.mktemp("finished") / "d"
+def finished(state: StateView, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the whole state in it, synced; to be copied."""
+    datadir = tmp_path_factory.mktemp("finished") / "d"
+    synced, _ = trio.run(sync, state, datadir, "geth")
+    assert synced.verified is not None
+    return datadir
 
 
-async def copy_of(finished: Path, state: StateView, to: Path) -> Path:
-    """A copy of a data directory with the whole state in it."""
-    if not finished.exists():
-        synced, _ = await sync(state, finished, "geth")
-        assert synced.verified is not None
+def copy_of(finished: Path, to: Path) -> Path:
+    """A copy of a data directory."""
     shutil.copytree(finished, to)
     return to
 
@@ -55,14 +56,14 @@ def assert_refused(ended: Ended, words: str, code: int = 1) -> None:
 
 
 async def test_two_processes_cannot_share_a_directory(finished: Path, state: StateView, tmp_path: Path) -> None:
-    datadir = await copy_of(finished, state, tmp_path / "d")
+    datadir = copy_of(finished, tmp_path / "d")
     with open_datadir(datadir):
         assert_refused(await snap_into(datadir, state), "is in use by process")
         assert_refused(await run_ethsync("verify", "--datadir", str(datadir)), "is in use by process")
 
 
 async def test_another_network(finished: Path, state: StateView, tmp_path: Path) -> None:
-    datadir = await copy_of(finished, state, tmp_path / "d")
+    datadir = copy_of(finished, tmp_path / "d")
     genesis = tmp_path / "other.json"
     genesis.write_text(json.dumps({**demo_genesis(), "gasLimit": "0x1000000"}))
     before = files(datadir)
@@ -74,7 +75,7 @@ async def test_another_network(finished: Path, state: StateView, tmp_path: Path)
 
 
 async def test_another_head(finished: Path, state: StateView, tmp_path: Path) -> None:
-    datadir = await copy_of(finished, state, tmp_path / "d")
+    datadir = copy_of(finished, tmp_path / "d")
     async with open_hosts(state, "geth") as hosts:
         command = snap_command(state, hosts, datadir)
         command[command.index("--head") + 1] = f"hash:0x{'ab' * 32}"
@@ -82,7 +83,7 @@ async def test_another_head(finished: Path, state: StateView, tmp_path: Path) ->
 
 
 async def test_a_newer_format(finished: Path, state: StateView, tmp_path: Path) -> None:
-    datadir = await copy_of(finished, state, tmp_path / "d")
+    datadir = copy_of(finished, tmp_path / "d")
     with open_datadir(datadir) as opened:
         opened.accounts.put(FACT_FORMAT, json.dumps({"version": 99, "unheard": "of"}).encode())
     assert_refused(await snap_into(datadir, state), "has format 99")
@@ -117,10 +118,15 @@ def largest(directory: Path, suffix: str) -> Path:
     return max(directory.glob(f"*{suffix}"), key=lambda path: path.stat().st_size)
 
 
+def flip_within(path: Path, share: float) -> None:
+    """Turn bytes over that lie after so much of a file."""
+    flip(path, int(share * path.stat().st_size))
+
+
 DAMAGES: dict[str, Callable[[Path], None]] = {
-    "a table of accounts": lambda datadir: flip(table := largest(datadir / "accounts", ".ldb"), table.stat().st_size // 3),
-    "the end of a table": lambda datadir: flip(table := largest(datadir / "accounts", ".ldb"), table.stat().st_size - 60),
-    "a table of storage": lambda datadir: flip(table := largest(datadir / "storage", ".ldb"), table.stat().st_size // 2),
+    "a table of accounts": lambda datadir: flip_within(largest(datadir / "accounts", ".ldb"), 0.3),
+    "the end of a table": lambda datadir: flip_within(largest(datadir / "accounts", ".ldb"), 0.999),
+    "a table of storage": lambda datadir: flip_within(largest(datadir / "storage", ".ldb"), 0.5),
     "a manifest": lambda datadir: flip(next((datadir / "codes").glob("MANIFEST-*")), 10),
     "the name of the manifest": lambda datadir: flip(datadir / "bundles" / "CURRENT", 0),
     "a missing table": lambda datadir: largest(datadir / "accounts", ".ldb").unlink(),
@@ -129,7 +135,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_damaged_database_files(damage: str, finished: Path, state: StateView, tmp_path: Path) -> None:
-    datadir = await copy_of(finished, state, tmp_path / "d")
+    datadir = copy_of(finished, tmp_path / "d")
     in_tables(datadir)
     DAMAGES[damage](datadir)
     before = files(datadir)
@@ -145,7 +151,7 @@ def in_tables(datadir: Path) -> None:
 
 async def test_a_damaged_log(finished: Path, state: StateView, tmp_path: Path) -> None:
     # Given bytes written since the database was last opened, which are in its log only
-    datadir = await copy_of(finished, state, tmp_path / "d")
+    datadir = copy_of(finished, tmp_path / "d")
     with open_datadir(datadir) as opened:
         for number in range(100):
             opened.accounts.put(b"!padding %d" % number, bytes(1_000))
@@ -172,7 +178,7 @@ async def test_bytes_that_are_not_what_was_written(
     family: str, change: Callable[[bytes], bytes], finished: Path, state: StateView, tmp_path: Path
 ) -> None:
     # Given a database that is whole, with a record in it that is not
-    datadir = await copy_of(finished, state, tmp_path / "d")
+    datadir = copy_of(finished, tmp_path / "d")
     with open_datadir(datadir) as opened:
         database, prefix = {
             "page": (opened.accounts, ACCOUNT_PAGE),
@@ -192,6 +198,6 @@ async def test_bytes_that_are_not_what_was_written(
 
 
 async def test_verify_holds_for_an_undamaged_copy(finished: Path, state: StateView, tmp_path: Path) -> None:
-    datadir = await copy_of(finished, state, tmp_path / "d")
+    datadir = copy_of(finished, tmp_path / "d")
     ended = await run_ethsync("verify", "--datadir", str(datadir))
     assert (ended.code, "holds" in ended.output) == (0, True)

@@ -13,7 +13,7 @@ from ethsync.serve.profiles import PROFILES, Profile
 from ethsync.state.view import StateView
 from ethsync.wire.snap import SnapMessage
 from tests.faults.conftest import SMALL_SPEC
-from tests.faults.syncing import Synced, assert_state, sync
+from tests.faults.syncing import Synced, assert_state, open_hosts, sync, sync_from
 
 HONEST_ALONE = [
     "geth",
@@ -89,7 +89,9 @@ async def test_a_slow_peer_is_used_less_than_a_quick_one(
 
 
 @pytest.mark.parametrize(
-    "profile", [PROFILES["besu"], PROFILES["silent"], replace(PROFILES["silent"], first_lie=1)], ids=lambda one: one.name
+    "profile",
+    [PROFILES["besu"], PROFILES["silent"], replace(PROFILES["silent"], first_lie=1)],
+    ids=lambda one: one.name,
 )
 async def test_peers_that_give_nothing_end_in_a_clear_error_and_keep_everything(
     profile: Profile, state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
@@ -100,3 +102,31 @@ async def test_peers_that_give_nothing_end_in_a_clear_error_and_keep_everything(
     # When somebody serves the state, the same directory goes on
     synced, _ = await sync(state, tmp_path / "d", "geth")
     await assert_whole(synced, state, tmp_path / "d")
+
+
+async def test_an_answer_that_comes_after_its_time_does_no_harm(
+    small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
+) -> None:
+    # Given a peer that needs longer for its first answer than anyone waits
+    async with open_hosts(small_state, replace(PROFILES["slow"], delay=20.0)) as (host,):
+
+        async def wake_up() -> None:
+            await host.watch.served(1).wait()
+            host.server.profile = PROFILES["geth"]
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wake_up)
+            synced = await sync_from([host], tmp_path / "d", patience=60)
+    # Then that answer is too late, and the next one is as good
+    assert synced.progress.outcomes["accounts timeout"] == 1
+    await assert_whole(synced, small_state, tmp_path / "d")
+    assert host.watch.connections == 1
+
+
+async def test_an_honest_peer_is_found_among_many_silent_ones(
+    small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
+) -> None:
+    """Each silent peer costs the first request its time; together they cost more than patience."""
+    synced, hosts = await sync(small_state, tmp_path / "d", *["silent"] * 4, "geth", patience=20)
+    await assert_whole(synced, small_state, tmp_path / "d")
+    assert hosts[-1].watch.total_leaf_bytes > 0

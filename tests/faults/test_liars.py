@@ -51,8 +51,9 @@ def on_proof(change: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]) -> Lie:
     """A lie about proof nodes; replies without a proof stay as they are."""
 
     def lie(states: ServedStates, request: SnapRequest, reply: SnapReply) -> SnapReply:
-        known = isinstance(reply, AccountRange | StorageRanges) and reply.proof
-        return replace(reply, proof=change(reply.proof)) if known else reply
+        if isinstance(reply, AccountRange | StorageRanges) and reply.proof:
+            return replace(reply, proof=change(reply.proof))
+        return reply
 
     return lie
 
@@ -98,6 +99,8 @@ RANGE_LIES: dict[str, Lie] = {
 }
 """Replies that decode, and that the root contradicts."""
 
+THRICE = "3 undecodable answers"
+
 UNDECODABLE: dict[str, Lie] = {"reordered": lies.reordered, "duplicated": lies.duplicated}
 """Replies that are no range of any trie."""
 
@@ -107,7 +110,7 @@ MOST_BYTES = 4_000
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A lie about one kind of replies, how many are tolerated, and words of the reason for which the liar is dropped."""
+    """A lie about one kind of replies, how often it is tolerated, and words of the reason for dropping the liar."""
 
     name: str
     kind: SnapMessage
@@ -121,10 +124,10 @@ class Case:
 
 CASES = [
     *(Case(name, kind, lie, 0, "") for name, lie in RANGE_LIES.items() for kind in (ACCOUNTS, STORAGE)),
-    *(Case(name, kind, lie, 2, "3 undecodable answers") for name, lie in UNDECODABLE.items() for kind in (ACCOUNTS, STORAGE)),
+    *(Case(name, kind, lie, 2, THRICE) for name, lie in UNDECODABLE.items() for kind in (ACCOUNTS, STORAGE)),
     Case("last leaf left out", STORAGE, lies.truncated, 0, "a storage trie with root"),
     Case("wrong code", CODES, lies.wrong_code, 0, "which was not asked for"),
-    Case("more codes than asked for", CODES, lies.unasked_code, 2, "3 undecodable answers"),
+    Case("more codes than asked for", CODES, lies.unasked_code, 2, THRICE),
 ]
 
 
@@ -165,7 +168,7 @@ async def test_a_liar_beside_an_honest_peer(
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 async def test_a_liar_alone(case: Case, small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock) -> None:
-    liar, profile = liar_of(case)
+    _, profile = liar_of(case)
     # When nobody else is there
     async with open_hosts(small_state, profile) as hosts:
         synced = await sync_from(hosts, tmp_path / "d", patience=LONG_PATIENCE if case.tolerated else 3)

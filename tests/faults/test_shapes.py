@@ -58,7 +58,10 @@ async def synced_from_a_mix(
     """Write a state, check its root by other means, and sync it from four different servers."""
     header = write_state(tmp_path / "served", accounts, depth=depth)
     assert header.state_root == oracle_root(accounts)
-    mix = [replace(profile, most_bytes=most_bytes) for profile in (GETH, FULL_SETS, PROFILES["nethermind"], PROFILES["besu"])]
+    mix = [
+        replace(profile, most_bytes=most_bytes)
+        for profile in (GETH, FULL_SETS, PROFILES["nethermind"], PROFILES["besu"])
+    ]
     with opened(tmp_path / "served") as state:
         async with open_hosts(state, *mix) as hosts:
             synced = await sync_from(hosts, tmp_path / "d")

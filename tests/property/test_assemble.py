@@ -92,7 +92,7 @@ def check_rest(gap: Gap, rest: Gap, covered: int, depth: int) -> None:
     """What remains begins at a page border, with this page's leaves in hand up to where the next request begins."""
     assert (rest.origin, rest.end) == (covered, gap.end)
     assert covered % (KEY_SPACE >> 4 * depth) == 0
-    assert gap.resume < rest.resume <= rest.end
+    assert gap.resume < rest.resume < rest.end
     if rest.carry is None:
         assert rest.resume == rest.origin
     else:
@@ -258,6 +258,14 @@ def test_the_key_past_the_limit_is_not_stored_and_closes_the_range(server: Serve
     proven = server.prove(gap, 100, 1)
     assert proven.leaves.key(-1) == KEYS[3]
     assembled = assemble(gap, proven, 1)
+    assert [(str(page.path), page.last - page.first) for page in assembled.pages] == [("1", 3)]
+    assert (assembled.covered, assembled.rest) == (at("2"), None)
+
+
+def test_a_reply_that_ends_with_the_last_leaf_of_the_range_closes_it_too(server: Server) -> None:
+    # Given a peer that stops at the limit, not behind it; the proof shows that page 1 has nothing more
+    gap = Gap(at("1"), at("2"), at("1"))
+    assembled = assemble(gap, server.prove(gap, 3, 1), 1)
     assert [(str(page.path), page.last - page.first) for page in assembled.pages] == [("1", 3)]
     assert (assembled.covered, assembled.rest) == (at("2"), None)
 

@@ -330,7 +330,6 @@ async def test_a_finished_trie_is_copied_from_our_own_disk(
         assert datadir.ledger.get(account_key(PAID, path)) == b""
 
 
-@pytest.mark.xfail(strict=True, reason="it is downloaded besides and paid twice")
 async def test_an_account_with_the_root_of_a_contract_that_is_continued_waits_for_it(
     new_stage: NewStage, datadir: Datadir, writer: Writer
 ) -> None:
@@ -352,7 +351,6 @@ async def test_an_account_with_the_root_of_a_contract_that_is_continued_waits_fo
     assert [page.storage for page in pages] == [0, 0]
 
 
-@pytest.mark.xfail(strict=True, reason="a copy has no record before it is complete")
 async def test_a_copy_that_was_interrupted_is_continued_at_its_depth(
     new_stage: NewStage, datadir: Datadir, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,7 +376,6 @@ async def test_a_copy_that_was_interrupted_is_continued_at_its_depth(
 # Bundles that are stored already
 
 
-@pytest.mark.xfail(strict=True, reason="a second bundle replaces the first")
 async def test_a_bundle_that_is_stored_is_not_replaced_by_a_smaller_one(
     new_stage: NewStage, datadir: Datadir, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,7 +391,7 @@ async def test_a_bundle_that_is_stored_is_not_replaced_by_a_smaller_one(
     assert stored_record(datadir, ACCOUNT) is None
     # When the process is killed before a page of the other one is complete, and then a peer sends all of it
     stage = new_stage()
-    await stage.owe(owing(1), [(ACCOUNT, dense.root)])
+    await stage.owe(PageDebt(PAGE, 1, 1, 0, bundled=True), [(ACCOUNT, dense.root)])
     await stage.process(stage.take(BUDGET), whole(dense))
     await synced(datadir, writer)
     # Then the other trie is still there.

@@ -79,9 +79,9 @@ async def test_a_code_that_several_pages_owe_is_asked_for_once(
     stage: CodeStage, datadir: Datadir, writer: Writer
 ) -> None:
     pages = [owing(0, 2), owing(1, 1), owing(2, 1)]
-    await stage.owe(pages[0], HASHES[:2])
-    await stage.owe(pages[1], HASHES[:1])
-    await stage.owe(pages[2], HASHES[1:2])
+    stage.owe(pages[0], HASHES[:2])
+    stage.owe(pages[1], HASHES[:1])
+    stage.owe(pages[2], HASHES[1:2])
     assert (stage.waiting, stage.ready()) == (2, 1)
     # When both come
     job = stage.take(1 << 20)
@@ -96,7 +96,7 @@ async def test_a_code_that_several_pages_owe_is_asked_for_once(
 
 async def test_codes_that_were_left_out_are_asked_for_again(stage: CodeStage) -> None:
     page = owing(0, 4)
-    await stage.owe(page, HASHES)
+    stage.owe(page, HASHES)
     assert await stage.process(stage.take(1 << 20), messages.blobs(1, CODES[1:3])) is Outcome.SERVED
     assert (page.codes, stage.done) == (2, False)
     assert set(stage.take(1 << 20).hashes) == {HASHES[0], HASHES[3]}
@@ -104,7 +104,7 @@ async def test_codes_that_were_left_out_are_asked_for_again(stage: CodeStage) ->
 
 async def test_a_peer_without_any_of_them_changes_nothing(stage: CodeStage) -> None:
     page = owing(0, 4)
-    await stage.owe(page, HASHES)
+    stage.owe(page, HASHES)
     assert await stage.process(stage.take(1 << 20), messages.blobs(1, [])) is Outcome.EMPTY
     assert page.codes == 4
     assert set(stage.take(1 << 20).hashes) == set(HASHES)
@@ -112,7 +112,7 @@ async def test_a_peer_without_any_of_them_changes_nothing(stage: CodeStage) -> N
 
 @pytest.mark.parametrize("payload", [messages.blobs(1, [b"a lie"]), b"nonsense"])
 async def test_after_a_lie_the_codes_are_to_be_had_again(stage: CodeStage, datadir: Datadir, payload: bytes) -> None:
-    await stage.owe(owing(0, 4), HASHES)
+    stage.owe(owing(0, 4), HASHES)
     with pytest.raises((Disproved, MalformedMessage)):
         await stage.process(stage.take(1 << 20), payload)
     assert set(stage.take(1 << 20).hashes) == set(HASHES)
@@ -124,7 +124,7 @@ async def test_a_code_that_is_stored_already_is_not_asked_for(stage: CodeStage, 
     datadir.codes.put(CODE + HASHES[0], CODES[0])
     stage.remember([HASHES[0]])
     page = owing(0, 1)
-    await stage.owe(page, HASHES[:1])
+    stage.owe(page, HASHES[:1])
     assert (page.codes, stage.done, stage.ready()) == (0, True, 0)
 
 
@@ -134,24 +134,24 @@ async def test_two_hashes_that_begin_alike_are_two_codes(stage: CodeStage, datad
     datadir.codes.put(CODE + other, b"other")
     stage.remember([other])
     page = owing(0, 1)
-    await stage.owe(page, HASHES[:1])
+    stage.owe(page, HASHES[:1])
     assert page.codes == 1
     assert stage.take(1 << 20).hashes == (HASHES[0],)
 
 
 async def test_a_code_is_not_asked_for_while_it_is_being_written(stage: CodeStage) -> None:
     # Given a code that has just come, in the moment before the database has it
-    await stage.owe(owing(0, 1), HASHES[:1])
+    stage.owe(owing(0, 1), HASHES[:1])
     await stage.process(stage.take(1 << 20), messages.blobs(1, CODES[:1]))
     # When another page owes it
     page = owing(1, 1)
-    await stage.owe(page, HASHES[:1])
+    stage.owe(page, HASHES[:1])
     assert (page.codes, stage.done) == (0, True)
 
 
 async def test_the_number_of_hashes_follows_the_budget_and_the_size_of_codes(stage: CodeStage) -> None:
     many = [number.to_bytes(32, "big") for number in range(5000)]
-    await stage.owe(owing(0, 5000), many)
+    stage.owe(owing(0, 5000), many)
     assert len(stage.take(10 * bytecodes.LIKELY_CODE).hashes) == 11
     assert len(stage.take(1).hashes) == 1
     assert len(stage.take(1 << 30).hashes) == MAX_CODE_LOOKUPS
@@ -159,7 +159,7 @@ async def test_the_number_of_hashes_follows_the_budget_and_the_size_of_codes(sta
 
 async def test_small_codes_once_seen_make_requests_longer(stage: CodeStage) -> None:
     tiny = [bytes([number]) for number in range(100)]
-    await stage.owe(owing(0, 100), [keccak256(code) for code in tiny])
+    stage.owe(owing(0, 100), [keccak256(code) for code in tiny])
     first = stage.take(bytecodes.LIKELY_CODE)
     assert len(first.hashes) == 2
     stage.give_back(first)
@@ -170,7 +170,7 @@ async def test_small_codes_once_seen_make_requests_longer(stage: CodeStage) -> N
 
 
 async def test_a_job_that_came_to_nothing_is_to_be_had_again(stage: CodeStage) -> None:
-    await stage.owe(owing(0, 4), HASHES)
+    stage.owe(owing(0, 4), HASHES)
     job = stage.take(1 << 20)
     assert stage.ready() == 0
     stage.give_back(job)

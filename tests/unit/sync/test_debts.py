@@ -153,12 +153,15 @@ async def test_a_debt_is_paid_when_storage_and_codes_are_stored(datadir: Datadir
     book = DebtBook(datadir, writer)
     page = book.open(PATH, contracts=3, codes=2)
     assert (page.flags, page.unbundled, book.pages) == (Debt.STORAGE | Debt.CODES, 3, 1)
-    await book.code_stored(page)
-    await book.storage_stored(page, 2)
-    await book.storage_stored(page, 1)
+    book.code_stored(page)
+    book.storage_stored(page, 2)
+    book.storage_stored(page, 1)
     assert (page.flags, book.pages) == (Debt.CODES, 1)
-    await book.code_stored(page)
+    await book.settle()
+    assert writer.waiting == 0
+    book.code_stored(page)
     assert (page.flags, book.pages) == (Debt(0), 0)
+    await book.settle()
     # It is noted, but not before what pays it has been forced to the disk.
     await written(writer, datadir)
     assert datadir.ledger.get(account_key(PAID, PATH)) is None
@@ -169,20 +172,35 @@ async def test_a_debt_is_paid_when_storage_and_codes_are_stored(datadir: Datadir
 
 async def test_a_page_that_turns_out_to_owe_nothing_is_paid_at_once(datadir: Datadir, writer: Writer) -> None:
     book = DebtBook(datadir, writer)
-    await book.pay_if_nothing_is_owed(book.open(PATH, contracts=0, codes=0))
-    owing = book.open(path_of(digest(1), 1), contracts=0, codes=1)
-    await book.pay_if_nothing_is_owed(owing)
+    book.open(PATH, contracts=0, codes=0)
+    book.open(path_of(digest(1), 1), contracts=0, codes=1)
     assert book.pages == 1
+    await book.settle()
     writer.close()
     await writer.finished.wait()
     assert [key for key, _ in datadir.ledger.scan(PAID)] == [PATH.stored]
 
 
-async def test_a_bundle_is_stored_under_its_page(datadir: Datadir, writer: Writer) -> None:
+async def test_paid_debts_are_noted_together_and_once(datadir: Datadir, writer: Writer) -> None:
     book = DebtBook(datadir, writer)
-    await book.write_bundle(book.open(PATH, 1, 0), b"bundle")
+    paths = [path_of(digest(number), 2) for number in range(5)]
+    for path in paths:
+        book.open(path, contracts=0, codes=0)
+    await book.settle()
+    await book.settle()
+    writer.close()
+    await writer.finished.wait()
+    assert [key for key, _ in datadir.ledger.scan(PAID)] == [path.stored for path in paths]
+    assert writer.statistics.batches == 1
+
+
+async def test_bundles_are_stored_under_their_pages(datadir: Datadir, writer: Writer) -> None:
+    book = DebtBook(datadir, writer)
+    pages = [book.open(path_of(digest(number), 1), 1, 0) for number in (0x10, 0x20)]
+    await book.write_bundles([(pages[0], b"first"), (pages[1], b"second")])
     await written(writer, datadir)
-    assert datadir.bundles.get(account_key(BUNDLE, PATH)) == b"bundle"
+    assert [value for _, value in datadir.bundles.scan(BUNDLE)] == [b"first", b"second"]
+    assert datadir.bundles.get(account_key(BUNDLE, pages[1].path)) == b"second"
 
 
 @pytest.mark.parametrize("seed", range(5))
