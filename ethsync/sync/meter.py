@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ethsync.store.writer import QUEUE_BYTES, Writer
-from ethsync.sync.progress import Limit, PeerView, Phase, Progress
+from ethsync.sync.progress import Limit, PeerView, Progress
 
 if TYPE_CHECKING:
     from ethsync.peers.pool import PeerPool
@@ -44,8 +44,6 @@ def read_meters(progress: Progress, pool: PeerPool, writer: Writer, now: float) 
 
 
 def _limit(progress: Progress, writer: Writer) -> Limit:
-    if progress.phase is Phase.VERIFYING:
-        return Limit.CPU
     if not progress.peers:
         return Limit.PEERS
     if writer.waiting_bytes >= QUEUE_BYTES // 2:

@@ -25,7 +25,7 @@ from ethsync.sync.debts import DebtBook, PageNeeds
 from ethsync.sync.download import PATIENCE, Download, run_download
 from ethsync.sync.heads import fetch_header
 from ethsync.sync.meter import run_meter
-from ethsync.sync.progress import Phase, Progress
+from ethsync.sync.progress import Limit, Phase, Progress
 from ethsync.sync.resume import Kept, read_kept
 from ethsync.sync.storage import StorageStage
 from ethsync.sync.sweep import Sweep
@@ -115,7 +115,7 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
         check_space(datadir, options.space_floor)
         limiter = trio.CapacityLimiter(options.cores or os.cpu_count() or 1)
         header = await _download(options, datadir, header, limiter, progress)
-        progress.phase = Phase.VERIFYING
+        progress.phase, progress.limit = Phase.VERIFYING, Limit.CPU
         progress.verification.started = trio.current_time()
 
         def report(share: float) -> None:
@@ -127,6 +127,8 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
             findings.contracts, findings.codes, findings.bytes, int(time.time()),
         )  # fmt: skip
         progress.verification.ended = trio.current_time()
+        progress.verification.items = findings.accounts + findings.slots
+        progress.verification.bytes = findings.bytes
         _count(progress, verified)
         datadir.accounts.put(FACT_VERIFIED, json.dumps(asdict(verified)).encode(), sync=True)
         progress.verified, progress.phase = 1.0, Phase.DONE

@@ -127,6 +127,6 @@ async def test_an_honest_peer_is_found_among_many_silent_ones(
     small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
 ) -> None:
     """Each silent peer costs the first request its time; together they cost more than patience."""
-    synced, hosts = await sync(small_state, tmp_path / "d", *["silent"] * 4, "geth", patience=20)
+    synced, hosts = await sync(small_state, tmp_path / "d", "silent", "silent", "geth", patience=10)
     await assert_whole(synced, small_state, tmp_path / "d")
     assert hosts[-1].watch.total_leaf_bytes > 0

@@ -282,7 +282,7 @@ async def test_candidates_are_the_connected_peers_as_plain_data(pool: PeerPool, 
     peers = [stub_peer(number, bytes([number]) * 64)[0] for number in (1, 2)]
     with pool.connected(peers[0]), pool.connected(peers[1]):
         peers[0].record.tracks[CODES].in_flight = 1
-        peers[0].record.tracks[CODES].answered(1000, 0.01)
+        peers[0].record.tracks[CODES].answered(10_000, 0.1)
         pool.note(peers[1], ACCOUNTS, Outcome.EMPTY)
         now = trio.current_time()
         first, second = pool.candidates(now)

@@ -71,8 +71,21 @@ def test_the_rate_follows_the_answers() -> None:
 
 def test_an_answer_in_no_time_has_a_finite_rate() -> None:
     track = Track()
-    track.answered(1000, 0.0)
-    assert track.rate == 1_000_000
+    track.answered(10_000, 0.0)
+    assert track.rate == 10_000_000
+
+
+def test_a_small_answer_says_little_of_the_rate() -> None:
+    track = Track()
+    track.answered(100, 0.1)
+    assert track.rate == 10 * constants.SMALL_ANSWER
+
+
+def test_a_peer_that_does_not_answer_is_slower_than_one_that_gives_little() -> None:
+    silent, stingy = Track(), Track()
+    silent.timed_out()
+    stingy.answered(500, 0.1)
+    assert silent.rate == START_BUDGET / (CAP / 2) < stingy.rate
 
 
 def test_answers_and_timeouts_teach_the_waiting_time() -> None:
@@ -121,6 +134,20 @@ def test_undecodable_answers_pause_too_and_are_counted_by_kind_until_a_good_one(
     record.note(CODES, Outcome.SERVED, 0.0)
     assert record.tracks[CODES].malformed_in_a_row == 0
     assert record.tracks[ACCOUNTS].malformed_in_a_row == 1
+
+
+def test_a_peer_is_promising_until_it_fails() -> None:
+    record = new_record()
+    assert record.promising
+    record.note(RequestKind.HEADERS, Outcome.TIMEOUT, 0.0)  # which says nothing of state
+    assert record.promising
+    record.note(CODES, Outcome.SERVED, 0.0)
+    assert record.promising
+    record.tracks[CODES].in_flight = 1
+    assert not record.promising
+    record.tracks[CODES].in_flight = 0
+    record.note(CODES, Outcome.EMPTY, 0.0)
+    assert not record.promising
 
 
 def test_a_timeout_counts_as_one_for_its_kind_only() -> None:
