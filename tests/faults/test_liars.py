@@ -171,7 +171,7 @@ async def test_a_liar_alone(case: Case, small_state: StateView, tmp_path: Path, 
     _, profile = liar_of(case)
     # When nobody else is there
     async with open_hosts(small_state, profile) as hosts:
-        synced = await sync_from(hosts, tmp_path / "d", patience=LONG_PATIENCE if case.tolerated else 3)
+        synced = await sync_from(hosts, tmp_path / "d", patience=8 if case.tolerated else 3)
     # Then the sync says that it failed, and why
     assert synced.verified is None
     assert isinstance(synced.error, StateUnavailable)
