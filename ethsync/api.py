@@ -103,7 +103,10 @@ def slot_hash(name: SlotName) -> bytes:
         if not 0 <= name < 1 << 256:
             raise ConfigError(f"{name} is not the number of a storage slot", hint="a number below 2^256")
         return keccak256(name.to_bytes(32, "big"))
-    value = bytes.fromhex(name.removeprefix("0x")) if isinstance(name, str) else bytes(name)
+    try:
+        value = bytes.fromhex(name.removeprefix("0x")) if isinstance(name, str) else bytes(name)
+    except ValueError:
+        value = b""
     if len(value) != 32:
         raise ConfigError(f"'{name!r}' is not a slot hash", hint="32 bytes, or the slot's number as an int")
     return value

@@ -139,7 +139,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo("interrupted", err=True)
         code = EXIT_INTERRUPTED
     except (EthsyncError, BaseExceptionGroup) as error:
-        code = _complain(error)
+        if isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt):
+            click.echo("interrupted", err=True)
+            code = EXIT_INTERRUPTED
+        else:
+            code = _complain(error)
     sys.exit(code or 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,7 +22,7 @@ from ethsync.errors import ConfigError, EthsyncError
 from ethsync.logs import LogFormat, configure_logging
 from ethsync.networks import BUILT_IN, Network, load_network
 from ethsync.sync.heads import FORM, parse_head
-from ethsync.sync.progress import Progress
+from ethsync.sync.progress import Phase, Progress
 from ethsync.sync.snap import SnapOptions, run_snap
 from ethsync.ui.display import run_display
 from ethsync.ui.lines import kept_line, success_line
@@ -57,6 +58,8 @@ class SnapCommand:
 
 def run(command: SnapCommand) -> int:
     """Run the sync; return the exit code. Raises EthsyncError."""
+    if command.report is not None and not os.access(command.report.absolute().parent, os.W_OK):
+        raise ConfigError(f"the report {command.report} cannot be written", hint="its directory must exist")
     configure_logging(LogFormat(command.log_format), command.log_level)
     tame_collector()
     lag = LoopLag()
@@ -105,8 +108,9 @@ async def _run(command: SnapCommand, lag: LoopLag) -> int:
         )  # fmt: skip
     if failure is not None:
         raise failure
-    if received:
-        click.echo(kept_line(progress), err=True)
+    if received and progress.phase is not Phase.DONE:
+        temporary = command.network == DEMO and command.datadir is None
+        click.echo("interrupted: the demo keeps nothing" if temporary else kept_line(progress), err=True)
         return EXIT_INTERRUPTED
     click.echo(success_line(progress, now))
     return 0

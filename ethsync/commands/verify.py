@@ -12,7 +12,8 @@ import trio
 
 from ethsync.errors import NotHeld
 from ethsync.store.datadir import Datadir, open_datadir
-from ethsync.sync.snap import stored_pivot
+from ethsync.store.schema import FACT_VERIFIED
+from ethsync.sync.snap import stored_pivot, stored_verdict
 from ethsync.sync.verifier import verify
 
 if TYPE_CHECKING:
@@ -28,7 +29,11 @@ def run(path: Path, as_json: bool) -> int:
         if header is None:
             raise NotHeld(f"{path} does not hold a block's state yet", hint="run `ethsync snap` into it first")
         findings = trio.run(_verify, datadir, header.state_root)
-    holds = not findings.problems
+        holds = not findings.problems
+        if not holds and stored_verdict(datadir) is not None:
+            batch = datadir.accounts.batch()
+            batch.delete(FACT_VERIFIED)
+            datadir.accounts.commit(batch, sync=True)
     if as_json:
         facts = {"holds": holds, "block": header.number, "state_root": f"0x{header.state_root.hex()}"}
         click.echo(json.dumps({**facts, **asdict(findings)}))

@@ -81,8 +81,6 @@ class Peer:
     enode: Enode
     connection: Connection
     record: Record = field(default_factory=new_record)
-    stale: bool = False
-    """Whether it said that it no longer has the state root we want."""
     late: int = 0
     """Replies that came after their time was up."""
     _pending: dict[int, _Pending] = field(default_factory=dict)
@@ -147,8 +145,9 @@ class Peer:
         self.record.tracks[pending.kind].answered(len(message.payload), now - pending.turn)
         self._last_reply = now
         pending.scope.cancel()
-        for other in self._pending.values():
-            if other.payload is None:
+        for number, other in self._pending.items():
+            # Only what was asked later had to wait for this; a peer cannot hold a request by answering younger ones.
+            if number > request_id and other.payload is None:
                 other.scope.deadline = now + self.record.tracks[other.kind].round_trip.timeout()
 
     def fail(self, error: PeerGone) -> None:

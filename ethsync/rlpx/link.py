@@ -78,7 +78,9 @@ class Link:
         async with self._send_lock:
             self._check_open()
             if self._cut_off:
-                raise PeerGone("an earlier message to the peer was cut off")
+                gone = PeerGone("an earlier message to the peer was cut off")
+                await self.end(gone)
+                raise gone
             if len(payload) > THREADED_ENCODE:
                 frame = await trio.to_thread.run_sync(encode, limiter=self._limiter)
             else:

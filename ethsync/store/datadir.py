@@ -25,13 +25,15 @@ class Shape:
     write_buffer: int
 
 
+LEDGER = "ledger"
+
 DATABASES = {
     "accounts": Shape(1, 32 << 20),
     "bundles": Shape(0, 16 << 20),
     "storage": Shape(32, 32 << 20),
     "codes": Shape(0, 64 << 20),
     "headers": Shape(0, 4 << 20),
-    "ledger": Shape(0, 4 << 20),
+    LEDGER: Shape(0, 4 << 20),
 }
 """A neighbourhood is a 256th of the account key space, and one contract. Every flush overlaps the one before it and is
 merged with it, so fewer, larger flushes write less; codes come in random order, for which this counts most."""

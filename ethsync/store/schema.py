@@ -38,6 +38,7 @@ PAID = b"P"
 FACT_FORMAT = FACT + b"format"
 FACT_PIVOT = FACT + b"pivot"
 FACT_DEPTH = FACT + b"depth"
+FACT_RUNS = FACT + b"runs"
 FACT_VERIFIED = FACT + b"verified"
 
 

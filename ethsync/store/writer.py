@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ethsync.errors import DiskFull
-from ethsync.store.datadir import Datadir, free_bytes
+from ethsync.store.datadir import LEDGER, Datadir, free_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -78,11 +78,14 @@ class Writer:
         self.finished = trio.Event()
 
     async def write(self, batch: Write) -> None:
-        """Queue a batch; waits while the disk is behind. Raises trio.BrokenResourceError if the writer has failed."""
+        """Queue a batch; waits while the disk is behind. Once the writing task has failed, waits for its error."""
         while self.waiting_bytes > QUEUE_BYTES:
             await self._room.wait()
         self.waiting_bytes += batch.size
-        await self._send.send(batch)
+        try:
+            await self._send.send(batch)
+        except trio.BrokenResourceError:
+            await trio.sleep_forever()  # the writing task has failed: its error is on the way and cancels us
 
     def written(self, size: int) -> None:
         """So many queued bytes are written; for the writing task."""
@@ -105,13 +108,16 @@ async def run_writer(
 ) -> None:
     """Write batches until every sender is closed, then force everything to the disk.
 
-    Batches with `after_sync` (they erase debts on the strength of other databases) are held back until the next
-    sync of all databases has begun after they were queued. Stops with DiskFull when less than `floor` bytes are free.
+    Batches with `after_sync` (they say something on the strength of other databases) are held back until two syncs of
+    all databases have begun after they were queued: LevelDB syncs its current log only, and a log that it has just left
+    is safe once its table is written, which takes a fraction of the time between two syncs. Stops with DiskFull when
+    less than `floor` bytes are free.
     """
     send, receive = trio.open_memory_channel[Write](QUEUE_LENGTH)
     statistics = WriterStatistics()
     limiter = trio.CapacityLimiter(1)
     held: list[Write] = []
+    ripe: list[Write] = []
     unchecked = 0
     last_sync = trio.current_time()
     writer = Writer(send, statistics)
@@ -132,9 +138,10 @@ async def run_writer(
                 check_space(datadir, floor)
                 unchecked = 0
             if due:
-                await _sync(datadir, held, limiter, statistics)
-                held = []
+                await _sync(datadir, ripe, limiter, statistics)
+                ripe, held = held, []
                 last_sync = trio.current_time()
+        await _sync(datadir, ripe, limiter, statistics)
         await _sync(datadir, held, limiter, statistics)
     writer.finished.set()
 
@@ -157,22 +164,29 @@ async def _write(batches: list[Write], limiter: trio.CapacityLimiter, statistics
 
     Small batches come by the hundreds (a bundle, a paid debt); a write of its own for each took three times as long.
     """
+    written = 0
+    with trio.CancelScope(shield=True):
+        written = await _write_all(batches, limiter, statistics)
+    return written
+
+
+async def _write_all(batches: list[Write], limiter: trio.CapacityLimiter, statistics: WriterStatistics) -> int:
     started = time.perf_counter()
     written = 0
-    for database in dict.fromkeys(batch.database for batch in batches):
+    for database in _in_order(batches):
         filled = database.batch()
         count = 0
         for batch in batches:
             if batch.database is not database:
                 continue
             written += batch.size
+            for key in batch.deletes:
+                filled.delete(key)
             for key, value in batch.puts:
                 filled.put(key, value)
                 count += 1
                 if count % MOST_PUTS == 0:
                     await trio.lowlevel.checkpoint()
-            for key in batch.deletes:
-                filled.delete(key)
         await trio.to_thread.run_sync(database.commit, filled, limiter=limiter)
         statistics.batches += 1
     statistics.bytes += written
@@ -181,6 +195,13 @@ async def _write(batches: list[Write], limiter: trio.CapacityLimiter, statistics
         if batch.done is not None:
             batch.done()
     return written
+
+
+def _in_order(batches: list[Write]) -> list[Database]:
+    """Databases in the order in which they are written: the ledger first, because what it says without waiting for a
+    sync is that something begins; then as they come."""
+    found = dict.fromkeys(batch.database for batch in batches)
+    return sorted(found, key=lambda database: database.path.name != LEDGER)
 
 
 def _sync_all(databases: Iterable[Database]) -> None:

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from ethsync.state.proofs import Proven
 
 
+ENOUGH_LEAVES = 32
+"""Leaves from which the distance between the first and the last says something about the density of all."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
     """A whole page, ready to store: rows [first, last) of the assembled leaves."""
@@ -56,8 +60,12 @@ def estimated_leaves(gap: Gap, leaves: Leaves, more: bool) -> float:
     """Leaves of the whole trie, from how densely they lie in the beginning of a gap."""
     if not more or not len(leaves):
         return float(len(leaves))
-    seen = int.from_bytes(leaves.key(-1), "big") + 1 - gap.resume
-    return len(leaves) * (KEY_SPACE / seen)
+    first, last = int.from_bytes(leaves.key(0), "big"), int.from_bytes(leaves.key(-1), "big")
+    estimate = len(leaves) * (KEY_SPACE / (last + 1 - gap.resume))
+    if len(leaves) >= ENOUGH_LEAVES:
+        # Keys can be mined to lie in one corner: what counts is how densely they lie where they are.
+        estimate = max(estimate, len(leaves) * (KEY_SPACE / (last + 1 - first)))
+    return estimate
 
 
 def estimated_depth(gap: Gap, leaves: Leaves, more: bool) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
@@ -39,6 +39,9 @@ REQUESTS_AT_ONCE = 4
 SLOT_BYTES = 68.0
 """Bytes of a slot on the wire until a range has been seen: a 32-byte key, about as much value and framing."""
 
+MOST_ACTIVE = 32
+"""Contracts under way before small tries, which may turn out to be big ones, wait: each holds a page in memory."""
+
 COPY_PAGES = 64
 """Pages copied in one batch: about 2 MiB."""
 
@@ -58,6 +61,8 @@ class BigContract:
     """Whether its record, not complete yet, is with the writer."""
     declared: bool = False
     """Whether the bundle of its page no longer waits for it."""
+    leftover: list[bytes] = field(default_factory=list)
+    """Keys in the database that nothing speaks for, to be deleted with the first write."""
     small: Leaves | None = None
     """All its leaves, if they turned out to fit into a bundle after all."""
 
@@ -107,11 +112,19 @@ class BigContracts:
         sweep = Sweep(depth=depth)
         gap = sweep.take(KEY_SPACE)
         sweep.settle(gap, assembled.covered, assembled.rest)
-        big = BigContract(contract, sweep, depth)
+        big = BigContract(contract, sweep, depth, leftover=self._leftover(contract.account))
         if estimate:
             big.keys_per_byte = KEY_SPACE / (estimate * SLOT_BYTES)
         self._active[contract.account] = big
         return big
+
+    def _leftover(self, account: bytes) -> list[bytes]:
+        """What a power cut can leave: pages whose record was lost. They may be cut at another depth than ours."""
+        return [
+            family + account + key
+            for family in (STORAGE_PAGE, TOP, MARKER)
+            for key, _ in self._datadir.storage.scan(family + account, keys_only=True)
+        ]
 
     def resume(self, contract: Contract) -> BigContract | None:
         """Take up a contract that an earlier run has a record of; None if there is none for this root."""
@@ -135,6 +148,15 @@ class BigContracts:
     def whole(self) -> list[BigContract]:
         """Contracts of which every range is with the writer, but not the record that says so."""
         return [big for big in self._active.values() if big.done]
+
+    def others_with(self, big: BigContract) -> bool:
+        """Whether another contract under way has the same storage root."""
+        return any(other is not big and other.contract.root == big.contract.root for other in self._active.values())
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many contracts are under way that no new ones should be begun."""
+        return len(self._active) >= MOST_ACTIVE
 
     def ready(self) -> int:
         """Requests that could be made now."""
@@ -188,7 +210,8 @@ class BigContracts:
             begun = TrieRecord(big.contract.root, big.depth, False, 0, 0).encode()
             await self._writer.write(Write(self._datadir.ledger, [(RECORD + account, begun)]))
             big.recorded = True
-        await self._writer.write(Write(self._datadir.storage, puts))
+        leftover, big.leftover = big.leftover, []
+        await self._writer.write(Write(self._datadir.storage, puts, leftover))
 
     async def finish(self, big: BigContract) -> Leaves | None:
         """Close a contract: its record says complete now. Returns its leaves instead if they belong into a bundle."""

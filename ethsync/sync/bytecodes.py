@@ -85,6 +85,8 @@ class CodeStage:
         self._writing: set[bytes] = set()
         self._confirmed: dict[bytes, None] = {}
         self._average = float(LIKELY_CODE)
+        self.resumed = False
+        """Whether an earlier run stored codes: then the database is asked about each."""
 
     @property
     def waiting(self) -> int:
@@ -112,7 +114,7 @@ class CodeStage:
         if waiting is not None:
             waiting.append(page)
             return True
-        if _fingerprint(digest) in self._stored:
+        if self.resumed or _fingerprint(digest) in self._stored:
             return False
         self._add(page, digest)
         return True
@@ -134,10 +136,6 @@ class CodeStage:
         else:
             self._waiting[digest] = [page]
             self._queue.append(digest)
-
-    def remember(self, hashes: Iterable[bytes]) -> None:
-        """These codes are stored, from an earlier run."""
-        self._stored.update(_fingerprint(digest) for digest in hashes)
 
     def ready(self) -> int:
         """Requests that the queue is good for."""

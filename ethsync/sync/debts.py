@@ -75,11 +75,6 @@ class PageDebt:
     bundled: bool = False
     """An earlier run stored a bundle of this page: what comes now is added to it."""
 
-    @property
-    def flags(self) -> Debt:
-        """As it is stored."""
-        return (Debt.STORAGE if self.storage else Debt(0)) | (Debt.CODES if self.codes else Debt(0))
-
 
 @dataclass(slots=True, eq=False)
 class Contract:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 UNPROVEN_BYTES = 24 << 20
 """Replies waiting to be proven, beyond which nothing more is asked: two cores prove this much in half a second."""
 
+REPLY_SLACK = 256 << 10
+"""Bytes that a reply may have beyond twice what was asked for (geth p2p/tracker allows the double): proofs of 128 nodes
+take 68 KiB, and the last code or slot may go over the limit."""
+
 PATIENCE = 60.0
 """Seconds without a useful answer from anyone before the sync ends: peers serve a state for 128 blocks, 25 minutes,
 so a minute of nothing but empty answers means that it is gone."""
@@ -123,6 +127,9 @@ async def _request(download: Download, peer: Peer, stage: Stage[Any], job: Any) 
 
 async def _process(download: Download, peer: Peer, stage: Stage[Any], job: Any, payload: bytes) -> None:
     try:
+        if len(payload) > 2 * job.budget + REPLY_SLACK:
+            stage.give_back(job)
+            raise MalformedMessage(f"{peer} sent {len(payload)} bytes where about {job.budget} were asked for")
         outcome = await stage.process(job, payload)
     except Disproved as error:
         download.pool.note(peer, stage.kind, Outcome.DISPROVED)

@@ -49,22 +49,43 @@ def check_header(block_hash: bytes, payload: bytes) -> Header | None:
 
 
 async def fetch_header(pool: PeerPool, changes: Changes, block_hash: bytes, patience: float) -> Header:
-    """Ask one peer after another until one has the header. Raises StateUnavailable after `patience` seconds."""
+    """Ask every peer at once, newcomers too, until one has the header. Raises StateUnavailable after `patience` s.
+
+    One after another would not do: each silent peer takes its whole timeout.
+    """
+    found: list[Header] = []
+    asked: set[int] = set()
     with trio.move_on_after(patience):
-        while True:
-            changed = changes.next()
-            for peer in list(pool.peers.values()):
+        async with trio.open_nursery() as nursery:
+
+            async def ask(peer: Peer) -> None:
                 header = await _ask(pool, peer, block_hash)
+                asked.discard(peer.number)
                 if header is not None:
-                    return header
-            with trio.move_on_at(pool.next_pause_end(trio.current_time())):
-                await changed.wait()
+                    found.append(header)
+                    nursery.cancel_scope.cancel()
+                changes.ring()
+
+            while True:
+                changed = changes.next()
+                for peer in list(pool.peers.values()):
+                    if peer.number not in asked and _may_be_asked(peer):
+                        asked.add(peer.number)
+                        nursery.start_soon(ask, peer)
+                with trio.move_on_at(pool.next_pause_end(trio.current_time())):
+                    await changed.wait()
+    if found:
+        return found[0]
     if not pool.peers:
         raise StateUnavailable(f"no peer could be reached within {patience:.0f} s{_reasons(pool)}", hint="check --peer")
     raise StateUnavailable(
-        f"none of the {len(pool.peers)} connected peers knows block 0x{block_hash.hex()}",
+        f"none of the {len(pool.peers)} connected peers sent the header of block 0x{block_hash.hex()}",
         hint="choose a block of this network, at most 128 blocks old",
     )
+
+
+def _may_be_asked(peer: Peer) -> bool:
+    return peer.record.tracks[RequestKind.HEADERS].paused_until <= trio.current_time()
 
 
 def _reasons(pool: PeerPool) -> str:
@@ -74,8 +95,6 @@ def _reasons(pool: PeerPool) -> str:
 
 async def _ask(pool: PeerPool, peer: Peer, block_hash: bytes) -> Header | None:
     kind = RequestKind.HEADERS
-    if peer.record.tracks[kind].paused_until > trio.current_time():
-        return None
     make: Callable[[int], GetBlockHeaders] = lambda request_id: GetBlockHeaders(request_id, block_hash, 1)  # noqa: E731
     try:
         header = check_header(block_hash, await peer.request(kind, make))

@@ -23,6 +23,8 @@ from ethsync.store.schema import (
 from ethsync.sync.debts import needs_by_page, open_debts, read_page
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ethsync.store.datadir import Datadir
 
 
@@ -39,23 +41,24 @@ class OpenDebt:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kept:
-    """All that an earlier run left. `codes` are the hashes of stored codes, if anything owes some."""
+    """All that an earlier run left."""
 
     depth: int | None
     markers: list[Marker]
     debts: list[OpenDebt]
-    codes: list[bytes]
 
 
-def read_kept(datadir: Datadir) -> Kept:
-    """Read markers and debts. Raises DatadirDamaged."""
+def read_kept(datadir: Datadir, alive: Callable[[], None] = lambda: None) -> Kept:
+    """Read markers and debts. `alive` is called for every debt, and raises to end it early. Raises DatadirDamaged."""
     depth = datadir.accounts.get(FACT_DEPTH)
     if depth is not None and (len(depth) != 1 or depth[0] > 64):
         raise DatadirDamaged(f"{datadir.path} has an impossible page depth")
     markers = [decode_marker(key, value) for key, value in datadir.accounts.scan(MARKER)]
-    debts = [_open_debt(datadir, path, flags) for path, flags in open_debts(datadir)]
-    codes = [key for key, _ in datadir.codes.scan(CODE, keys_only=True)] if markers else []
-    return Kept(depth[0] if depth else None, markers, debts, codes)
+    debts = []
+    for path, flags in open_debts(datadir):
+        alive()
+        debts.append(_open_debt(datadir, path, flags))
+    return Kept(depth[0] if depth else None, markers, debts)
 
 
 def _open_debt(datadir: Datadir, path: PagePath, flags: Debt) -> OpenDebt:

@@ -16,7 +16,7 @@ from ethsync.errors import DatadirMismatch
 from ethsync.peers.peer import ChainView
 from ethsync.peers.pool import PeerPool, run_pool
 from ethsync.store.datadir import Datadir, open_datadir
-from ethsync.store.schema import FACT_PIVOT, FACT_VERIFIED, FORMAT_VERSION, Format, header_key
+from ethsync.store.schema import FACT_PIVOT, FACT_RUNS, FACT_VERIFIED, FORMAT_VERSION, Format, header_key
 from ethsync.store.writer import Writer, check_space, run_writer
 from ethsync.sync.accounts import AccountStage
 from ethsync.sync.bytecodes import CodeStage
@@ -180,7 +180,9 @@ async def _download(
     changes = Changes()
     known = (header.number, header.timestamp) if header is not None else (1 << 62, int(time.time()))
     pool = PeerPool(changes.ring, ChainView(options.network, *known))
-    kept = await trio.to_thread.run_sync(read_kept, datadir)
+    kept = await trio.to_thread.run_sync(read_kept, datadir, trio.from_thread.check_cancelled)
+    progress.restarts = int(datadir.accounts.get(FACT_RUNS) or b"0")
+    datadir.accounts.put(FACT_RUNS, b"%d" % (progress.restarts + 1))
     async with trio.open_nursery() as services:
         writer: Writer = await services.start(partial(run_writer, datadir, floor=options.space_floor))
         await services.start(run_pool, pool, options.peers, options.key)
@@ -225,13 +227,13 @@ async def _open_stages(
     progress.key_space = sweep.share
     progress.accounts.items = progress.accounts.kept_items = sum(marker.leaves for marker in kept.markers)
     progress.accounts.bytes = sum(marker.size for marker in kept.markers)
-    progress.codes.items = progress.codes.kept_items = len(kept.codes)
-    codes.remember(kept.codes)
+    codes.resumed = bool(kept.markers)
     for debt in kept.debts:
         page = debts.open(debt.path, len(debt.contracts), len(debt.codes), bundled=debt.bundled)
         fresh = [(account, root) for account, root in debt.contracts if not storage.resume_big(page, account, root)]
         await storage.owe(page, fresh)
         codes.owe(page, debt.codes)
+        await trio.lowlevel.checkpoint()
     await debts.settle()
     await storage.close_whole()
     return storage, codes, accounts

@@ -114,11 +114,13 @@ class StorageStage:
         if big is None:
             return False
         self._unstored += 1
+        page.unbundled -= 1
+        if self.big.others_with(big):
+            return True  # both were begun, perhaps at different depths: each is a download of its own
         if root in self._waiting:
             # Accounts with this root were met before: they get copies instead of being asked for.
             self._queue = deque(queued for queued in self._queue if queued.root != root)
         self._waiting.setdefault(root, []).append(contract)
-        page.unbundled -= 1
         return True
 
     async def close_whole(self) -> None:
@@ -129,7 +131,7 @@ class StorageStage:
 
     def ready(self) -> int:
         """Requests that the queue and the open ranges of big contracts are good for."""
-        small = -(-len(self._queue) // self._batch(1 << 20))
+        small = 0 if self.big.crowded else -(-len(self._queue) // self._batch(1 << 20))
         return small + self.big.ready()
 
     def _batch(self, budget: int) -> int:
@@ -139,7 +141,7 @@ class StorageStage:
         """Take a range of a big contract or a batch of small ones, in turn while there are both."""
         self.counters.in_flight += 1
         self._turn = not self._turn
-        if self.big.ready() and (self._turn or not self._queue):
+        if self.big.ready() and (self._turn or self.big.crowded or not self._queue):
             return self.big.take(budget)
         count = min(self._batch(budget), len(self._queue))
         return TriesJob([self._queue.popleft() for _ in range(count)], self._root, budget)
@@ -175,10 +177,12 @@ class StorageStage:
             return Outcome.EMPTY
         self.counters.in_flight -= 1
         await self.big.keep(job, proven[0], proven[1], len(payload))
+        # Nothing may be awaited between settling the range and looking whether it was the last.
         self._declare_if_big(big)
-        await self._bundle([big.contract.page])
         if big.done:
             await self._finish_big(big)
+        else:
+            await self._bundle([big.contract.page])
         return Outcome.SERVED
 
     async def _process_tries(self, job: TriesJob, payload: bytes) -> Outcome:

@@ -94,6 +94,6 @@ async def verify_or_raise(
         more = f" (and {len(findings.problems) - 1} more)" if len(findings.problems) > 1 else ""
         raise VerificationFailed(
             f"the stored state is not right: {findings.problems[0]}{more}",
-            hint="run `ethsync verify` for the whole list; nothing was deleted",
+            hint="`ethsync verify` gives the whole list; nothing was deleted; sync into another --datadir",
         )
     return findings

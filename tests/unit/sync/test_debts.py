@@ -152,15 +152,15 @@ def test_a_bundle_is_in_account_order_however_its_parts_came(seed: int) -> None:
 async def test_a_debt_is_paid_when_storage_and_codes_are_stored(datadir: Datadir, writer: Writer) -> None:
     book = DebtBook(datadir, writer)
     page = book.open(PATH, contracts=3, codes=2)
-    assert (page.flags, page.unbundled, book.pages) == (Debt.STORAGE | Debt.CODES, 3, 1)
+    assert (page.storage, page.codes, page.unbundled, book.pages) == (3, 2, 3, 1)
     book.code_stored(page)
     book.storage_stored(page, 2)
     book.storage_stored(page, 1)
-    assert (page.flags, book.pages) == (Debt.CODES, 1)
+    assert (page.storage, page.codes > 0, book.pages) == (0, True, 1)
     await book.settle()
     assert writer.waiting == 0
     book.code_stored(page)
-    assert (page.flags, book.pages) == (Debt(0), 0)
+    assert (page.storage, page.codes, book.pages) == (0, 0, 0)
     await book.settle()
     # It is noted, but not before what pays it has been forced to the disk.
     await written(writer, datadir)

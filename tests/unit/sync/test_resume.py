@@ -56,7 +56,7 @@ def bundle_of(numbers: list[int]) -> bytes:
 
 def test_a_new_directory_has_nothing(datadir: Datadir) -> None:
     kept = read_kept(datadir)
-    assert (kept.depth, kept.markers, kept.debts, kept.codes) == (None, [], [], [])
+    assert (kept.depth, kept.markers, kept.debts) == (None, [], [])
 
 
 def test_depth_and_markers_come_back(datadir: Datadir) -> None:
@@ -120,15 +120,6 @@ def test_a_page_may_turn_out_to_owe_nothing(datadir: Datadir) -> None:
         datadir.codes.put(CODE + digest, b"code")
     (debt,) = read_kept(datadir).debts
     assert (debt.contracts, debt.codes) == ([], [])
-
-
-def test_stored_codes_are_listed_once_there_are_accounts(datadir: Datadir) -> None:
-    datadir.codes.put(CODE + CODES[1], b"code")
-    datadir.codes.put(CODE + CODES[0], b"code")
-    assert read_kept(datadir).codes == []
-    key, value = Marker(0, KEY_SPACE, 1, 1).encode()
-    datadir.accounts.put(MARKER + key, value)
-    assert read_kept(datadir).codes == CODES[:2]
 
 
 DAMAGE: dict[str, Callable[[Datadir], None]] = {
