@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 import trio
 
-from ethsync.errors import NotHeld
+from ethsync.errors import DatadirDamaged, NotHeld
 from ethsync.store.datadir import Datadir, open_datadir
 from ethsync.store.schema import FACT_VERIFIED
-from ethsync.sync.snap import stored_pivot, stored_verdict
+from ethsync.sync.snap import stored_pivot
 from ethsync.sync.verifier import verify
 
 if TYPE_CHECKING:
@@ -28,12 +28,14 @@ def run(path: Path, as_json: bool) -> int:
         header = stored_pivot(datadir)
         if header is None:
             raise NotHeld(f"{path} does not hold a block's state yet", hint="run `ethsync snap` into it first")
-        findings = trio.run(_verify, datadir, header.state_root)
+        try:
+            findings = trio.run(_verify, datadir, header.state_root)
+        except* DatadirDamaged:
+            _take_back_verdict(datadir)
+            raise
         holds = not findings.problems
-        if not holds and stored_verdict(datadir) is not None:
-            batch = datadir.accounts.batch()
-            batch.delete(FACT_VERIFIED)
-            datadir.accounts.commit(batch, sync=True)
+        if not holds:
+            _take_back_verdict(datadir)
     if as_json:
         facts = {"holds": holds, "block": header.number, "state_root": f"0x{header.state_root.hex()}"}
         click.echo(json.dumps({**facts, **asdict(findings)}))
@@ -44,6 +46,13 @@ def run(path: Path, as_json: bool) -> int:
     verdict = "holds" if holds else f"does not hold: {len(findings.problems)} problems"
     click.echo(f"block {header.number}, state root 0x{header.state_root.hex()}: {counts}; {verdict}")
     return 0 if holds else 1
+
+
+def _take_back_verdict(datadir: Datadir) -> None:
+    """`ethsync snap` must not go on calling this state verified."""
+    batch = datadir.accounts.batch()
+    batch.delete(FACT_VERIFIED)
+    datadir.accounts.commit(batch, sync=True)
 
 
 async def _verify(datadir: Datadir, state_root: bytes) -> Findings:

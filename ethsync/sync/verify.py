@@ -2,8 +2,8 @@
 
 Account pages → their tops (compared with the stored records) → the state root. Every account with storage must have
 its trie, in a bundle or in pages of its own, with exactly the root that the account names, and no other tries may
-exist. Every code must have its hash, and every code that an account names must be there. Plain functions over an open
-data directory; `ethsync.sync.verifier` runs them in threads.
+be recorded. Every code must have its hash, and every code that an account names must be there. Plain functions over an
+open data directory; `ethsync.sync.verifier` runs them in threads.
 """
 
 from __future__ import annotations

@@ -185,16 +185,19 @@ async def test_bytes_that_are_not_what_was_written(
             "bundle": (opened.bundles, BUNDLE),
             "code": (opened.codes, CODE),
         }[family]
-        key, value = list(database.scan(prefix))[3]
+        records = list(database.scan(prefix))
+        count, (key, value) = len(records), records[3]
         database.put(account_key(prefix, stored_path(key)) if family != "code" else prefix + key, change(value))
     # Then `verify` finds it,
     ended = await run_ethsync("verify", "--datadir", str(datadir))
     assert ended.code == 1
     assert "Traceback" not in ended.errors
     assert "is damaged" in ended.errors or "does not hold: " in ended.output
-    # and leaves everything as it is.
+    # takes back that the state was verified, and deletes nothing.
     with open_datadir(datadir) as opened:
-        assert opened.accounts.get(FACT_VERIFIED) is not None
+        assert opened.accounts.get(FACT_VERIFIED) is None
+        kept = {"page": opened.accounts, "bundle": opened.bundles, "code": opened.codes}[family]
+        assert len(list(kept.scan(prefix))) == count
 
 
 async def test_verify_holds_for_an_undamaged_copy(finished: Path, state: StateView, tmp_path: Path) -> None:
