@@ -31,7 +31,7 @@ class Outcome(Enum):
 
 START_BUDGET = 128 << 10  # the size that ethrex's measured request sizer starts from
 SMALLEST_BUDGET = 64 << 10  # geth's minRequestSize (eth/protocols/snap/sync.go)
-LARGEST_BUDGET = 1 << 20  # servers cap replies at 2 MiB; above 1 MiB throughput no longer rises (docs/benchmarks.md)
+LARGEST_BUDGET = 1 << 20  # servers cap replies at 2 MiB; a geth serves accounts no faster from 1 MiB on (measured)
 QUICK = 1.0  # seconds; an answer that fast lets the budget grow
 SLOW = 4.0  # seconds; an answer that slow shrinks it
 RATE_SMOOTHING = 0.3

@@ -25,18 +25,17 @@ from ethsync.store.schema import (
     ACCOUNT_PAGE,
     BUNDLE,
     CODE,
-    DEBT,
     FACT_DEPTH,
     FACT_PIVOT,
     HEADER,
     MARKER,
-    PAID,
     RECORD,
     STORAGE_PAGE,
     TOP,
     decode_marker,
     decode_record,
 )
+from ethsync.store.unpaid import unpaid
 from ethsync.wire import rlp
 from ethsync.wire.headers import Header, decode_header
 
@@ -118,17 +117,7 @@ class StateView:
     def is_complete(self) -> bool:
         """Whether every account is stored, and nothing is owed for any. Says nothing about whether it was verified."""
         whole = len(self._held) == 1 and self._held[0] == (0, 1 << 256)
-        return whole and not any(True for _ in self._owed())
-
-    def _owed(self) -> Iterator[bytes]:
-        """Paths of account pages whose debts are not paid, from two scans in the same order."""
-        paid = (path for path, _ in self.datadir.ledger.scan(PAID, keys_only=True))
-        last = next(paid, None)
-        for path, _ in self.datadir.accounts.scan(DEBT, keys_only=True):
-            while last is not None and last < path:
-                last = next(paid, None)
-            if last != path:
-                yield path
+        return whole and next(unpaid(self.datadir), None) is None
 
     def account(self, key: bytes) -> Account | None:
         """The account with this address hash, None if the state has none. Raises NotHeld, DatadirDamaged."""

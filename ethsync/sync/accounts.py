@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ethsync.errors import PeerError
 from ethsync.kernels.trie import NO_DEPTH
 from ethsync.peers.track import Outcome, RequestKind
 from ethsync.state.pages import KEY_SPACE
@@ -150,7 +151,7 @@ class AccountStage:
                 proven, depth = await trio.to_thread.run_sync(
                     prove_accounts, job, payload, self.sweep.depth, limiter=self._limiter
                 )
-            except BaseException:
+            except PeerError:
                 self.give_back(job)
                 raise
             if proven.empty:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import trio
 
-from ethsync.errors import Disproved
+from ethsync.errors import Disproved, PeerError
 from ethsync.kernels import keccak
 from ethsync.peers.track import Outcome, RequestKind
 from ethsync.state.replies import scan_blobs
@@ -159,7 +159,7 @@ class CodeStage:
         """Check, write, and pay the debts that wait for these codes; what was left out is asked for again."""
         try:
             found = await trio.to_thread.run_sync(prove_codes, job, payload, limiter=self._limiter)
-        except BaseException:
+        except PeerError:
             self.give_back(job)
             raise
         self.counters.in_flight -= 1

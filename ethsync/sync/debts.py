@@ -16,7 +16,8 @@ from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.kernels import rlp
 from ethsync.state.columns import Bytes, Ints, Leaves, join
 from ethsync.state.pages import Bundle, PagePath, decode_bundle, encode_bundle, stored_path
-from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, DEBT, PAID, Debt, account_key
+from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, PAID, Debt, account_key
+from ethsync.store.unpaid import unpaid
 from ethsync.store.writer import Write, Writer
 
 if TYPE_CHECKING:
@@ -201,15 +202,10 @@ class DebtBook:
 
 def open_debts(datadir: Datadir) -> Iterator[tuple[PagePath, Debt]]:
     """Pages whose debt is not paid, with what they owed when they were stored. Raises DatadirDamaged."""
-    paid = (key for key, _ in datadir.ledger.scan(PAID, keys_only=True))
-    last = next(paid, None)
-    for key, value in datadir.accounts.scan(DEBT):
-        while last is not None and last < key:
-            last = next(paid, None)
-        if last != key:
-            if len(value) != 1 or not 0 < value[0] <= Debt.STORAGE | Debt.CODES:
-                raise DatadirDamaged(f"the debt of account page {stored_path(key)} is damaged")
-            yield stored_path(key), Debt(value[0])
+    for key, value in unpaid(datadir):
+        if len(value) != 1 or not 0 < value[0] <= Debt.STORAGE | Debt.CODES:
+            raise DatadirDamaged(f"the debt of account page {stored_path(key)} is damaged")
+        yield stored_path(key), Debt(value[0])
 
 
 def read_page(datadir: Datadir, path: PagePath) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import trio
 
+from ethsync.errors import PeerError
 from ethsync.peers.track import Outcome, RequestKind
 from ethsync.sync.big_contracts import BigContract, BigContracts, RangeJob
 from ethsync.sync.debts import Contract, DebtBook, PageDebt, Part, make_bundle
@@ -169,7 +170,7 @@ class StorageStage:
             proven = await trio.to_thread.run_sync(
                 prove_storage_range, payload, big.contract.root, job.gap, big.depth, limiter=self._limiter
             )
-        except BaseException:
+        except PeerError:
             self.give_back(job)
             raise
         if proven is None:
@@ -189,7 +190,7 @@ class StorageStage:
         roots = [contract.root for contract in job.contracts]
         try:
             reply = await trio.to_thread.run_sync(prove_tries, payload, roots, limiter=self._limiter)
-        except BaseException:
+        except PeerError:
             self.give_back(job)
             raise
         self.counters.in_flight -= 1
