@@ -351,6 +351,26 @@ async def test_an_account_with_the_root_of_a_contract_that_is_continued_waits_fo
     assert [page.storage for page in pages] == [0, 0]
 
 
+async def test_two_contracts_with_one_root_that_were_both_begun_are_paid_once_each(
+    new_stage: NewStage, datadir: Datadir, writer: Writer
+) -> None:
+    # Given a process that was killed after it had begun both
+    for account in (ACCOUNT, TWIN):
+        begun = new_stage()
+        await begun.owe(owing(1), [(account, BIG.root)])
+        await first_chunk(begun, 100)
+        await written(writer, datadir)
+    # When another process takes both up
+    stage, page = new_stage(), owing(2)
+    assert stage.resume_big(page, ACCOUNT, BIG.root)
+    assert stage.resume_big(page, TWIN, BIG.root)
+    await all_ranges(stage)
+    await written(writer, datadir)
+    # Then nothing is owed any more, not less than nothing either, and both have all slots.
+    assert (stage.waiting, stage.done, page.storage, page.unbundled) == (0, True, 0, 0)
+    assert stored_slots(datadir, ACCOUNT) == stored_slots(datadir, TWIN) == BIG.pairs
+
+
 async def test_a_copy_that_was_interrupted_is_continued_at_its_depth(
     new_stage: NewStage, datadir: Datadir, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
