@@ -15,7 +15,7 @@ import trio
 
 from ethsync.commands.child import open_serving_process
 from ethsync.commands.kernel_bench import measure_kernels
-from ethsync.commands.places import cache_directory
+from ethsync.commands.places import synthetic_datadir
 from ethsync.errors import EthsyncError
 from ethsync.serve.spec import SyntheticSpec
 from ethsync.serve.synthetic import create_synthetic
@@ -34,7 +34,7 @@ def run(accounts: int, slots: int, codes: int, as_json: bool) -> int:
     """Measure and print; return 0. Raises EthsyncError."""
     contracts = min(max(slots // SLOTS_PER_CONTRACT, min(slots, 1)), accounts)
     spec = SyntheticSpec(accounts=accounts, contracts=contracts, slots=slots, codes=min(codes, accounts))
-    state = cache_directory() / f"synthetic-{str(spec).replace('=', '').replace(',', '-')}"
+    state = synthetic_datadir(spec)
     state.parent.mkdir(parents=True, exist_ok=True)
     click.echo(f"making the state to serve in {state}, unless it is there", err=True)
     create_synthetic(spec, state)

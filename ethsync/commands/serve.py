@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import trio
 
-from ethsync.commands.places import cache_directory
+from ethsync.commands.places import synthetic_datadir
 from ethsync.errors import ConfigError
 from ethsync.networks import load_network
 from ethsync.serve.demo import GENESIS_FILE
@@ -35,7 +35,7 @@ def run(
     settings: dict[str, Any] = {"host": host, "port": port, "profile": PROFILES[profile]}
     if synthetic is not None:
         spec = parse_spec(synthetic)
-        datadir = datadir or cache_directory() / f"synthetic-{str(spec).replace('=', '').replace(',', '-')}"
+        datadir = datadir or synthetic_datadir(spec)
         datadir.parent.mkdir(parents=True, exist_ok=True)
         click.echo(f"making the synthetic state in {datadir}, unless it is there", err=True)
         trio.run(_serve, partial(serve_synthetic, spec, datadir, **settings), datadir / GENESIS_FILE, as_json)

@@ -21,6 +21,7 @@ from ethsync.commands.places import cache_directory, default_datadir
 from ethsync.errors import ConfigError, EthsyncError
 from ethsync.logs import LogFormat, configure_logging
 from ethsync.networks import BUILT_IN, Network, load_network
+from ethsync.serve.spec import DEMO_SPEC
 from ethsync.sync.heads import FORM, parse_head
 from ethsync.sync.progress import Phase, Progress
 from ethsync.sync.snap import SnapOptions, run_snap
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
 DEMO = "demo"
-DEMO_STATE = "accounts=200000,contracts=20000,slots=300000,codes=5000,seed=1"
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -150,7 +150,7 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
             if command.peers or command.head:
                 raise ConfigError("the demo brings its own peer and block", hint="leave out --peer and --head")
             server = await stack.enter_async_context(
-                open_serving_process("--synthetic", DEMO_STATE, "--datadir", str(cache_directory() / "demo-state"))
+                open_serving_process("--synthetic", str(DEMO_SPEC), "--datadir", str(cache_directory() / "demo-state"))
             )
             place = command.datadir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ethsync-demo-")))
             network = replace(load_network(server.genesis), name=DEMO)

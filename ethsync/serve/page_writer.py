@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 from ethsync.errors import LocalProtocolError
 from ethsync.hashing import EMPTY_TRIE_ROOT
-from ethsync.kernels.trie import SLIM_ACCOUNT
-from ethsync.state.account import decode_slim
 from ethsync.state.columns import entries_of
 from ethsync.state.paged import joined
 from ethsync.state.pages import MOST_LEAVES, encode_pages, entries_of_tops, path_of, tops_of
@@ -62,8 +60,7 @@ class PageWriter:
         _, tops = build(entries_of(leaves), page_depth=self.depth, rooted=False)
         rows = tops.firsts.tolist()
         values = encode_pages(leaves, tops.firsts, self.depth)
-        single = [row for row, size in zip(rows, tops.sizes.tolist(), strict=False) if not size]
-        records = tops_of(tops, leaves, {row: _full_value(leaves, row) for row in single})
+        records = tops_of(tops, leaves)
         places = []
         for first, last, value, record in zip(rows, rows[1:], values, records, strict=False):
             if last - first > MOST_LEAVES:
@@ -80,8 +77,3 @@ class PageWriter:
     def root(self) -> bytes:
         """Root of the trie, after its last slice."""
         return build(joined(self._upper))[0].tobytes() if self._upper else EMPTY_TRIE_ROOT
-
-
-def _full_value(leaves: Leaves, row: int) -> bytes:
-    value = leaves.value(row)
-    return decode_slim(value).full() if leaves.kind == SLIM_ACCOUNT else value

@@ -36,7 +36,7 @@ class SyntheticSpec:
         return ",".join(f"{name}={value}" for name, value in asdict(self).items())
 
 
-DEMO_SPEC = SyntheticSpec(accounts=200_000, contracts=10_000, slots=300_000, codes=5_000)
+DEMO_SPEC = SyntheticSpec(accounts=200_000, contracts=20_000, slots=300_000, codes=5_000)
 """What `--network demo` serves."""
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from ethsync.errors import DatadirDamaged
 from ethsync.kernels import pages as kernel
 from ethsync.kernels import trie
+from ethsync.state.account import decode_slim
 from ethsync.state.columns import Bytes, Entries, Ints, Leaves, join
 from ethsync.state.tries import Tops, masked
 
@@ -154,15 +155,21 @@ def decode_top(record: bytes) -> Top:
     return Top(record[1:size].ljust(32, b"\0"), record[0], record[size:])
 
 
-def tops_of(tops: Tops, leaves: Leaves, full_value: dict[int, bytes]) -> list[Top]:
-    """Top records of page groups; full_value gives the trie leaf value of the rows that are pages of their own."""
+def tops_of(tops: Tops, leaves: Leaves) -> list[Top]:
+    """Top records of page groups of these leaves."""
     firsts = tops.firsts[:-1]
     depths = np.where(tops.sizes == 0, 64, tops.depths)
     keys = masked(leaves.keys[firsts], depths.astype(np.uint8))
     return [
-        Top(keys[g].tobytes(), int(depths[g]), tops.reference(g) if tops.sizes[g] else full_value[int(row)])
+        Top(keys[g].tobytes(), int(depths[g]), tops.reference(g) if tops.sizes[g] else _leaf_value(leaves, row))
         for g, row in enumerate(firsts.tolist())
     ]
+
+
+def _leaf_value(leaves: Leaves, row: int) -> bytes:
+    """The value of a row as its trie leaf has it."""
+    value = leaves.value(row)
+    return decode_slim(value).full() if leaves.kind == trie.SLIM_ACCOUNT else value
 
 
 def entries_of_tops(tops: Sequence[Top]) -> Entries:

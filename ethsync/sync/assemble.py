@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ethsync.kernels.trie import SLIM_ACCOUNT
-from ethsync.state.account import decode_slim
 from ethsync.state.columns import Ints, Leaves, join
 from ethsync.state.pages import (
     KEY_SPACE,
@@ -140,8 +138,7 @@ def _pages(leaves: Leaves, groups: Ints, tops: Tops, depth: int) -> list[Page]:
             pages.extend(_split(leaves, first, last, depth))
         return pages
     values = encode_pages(leaves, groups, depth)
-    singles = {row: _full_value(leaves, row) for row, size in zip(rows, cut.sizes.tolist(), strict=False) if not size}
-    records = tops_of(cut, leaves, singles)
+    records = tops_of(cut, leaves)
     firsts = leaves.keys[groups[:-1]]
     return [
         Page(path_of(firsts[k].tobytes(), depth), values[k], records[k], rows[k], rows[k + 1]) for k in range(count)
@@ -164,12 +161,6 @@ def _groups(leaves: Leaves, depth: int) -> Ints:
         prefixes[:, -1] &= 0xF0
     cuts = np.flatnonzero((prefixes[1:] != prefixes[:-1]).any(axis=1)) + 1
     return np.concatenate([[0], cuts, [len(leaves)]]).astype(np.int64)
-
-
-def _full_value(leaves: Leaves, row: int) -> bytes:
-    """The trie leaf value of a page that is a single leaf."""
-    value = leaves.value(row)
-    return decode_slim(value).full() if leaves.kind == SLIM_ACCOUNT else value
 
 
 def assemble_whole(leaves: Leaves) -> Assembled:

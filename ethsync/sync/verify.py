@@ -18,8 +18,8 @@ from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.hashing import EMPTY_TRIE_ROOT
 from ethsync.kernels import keccak
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
-from ethsync.state.account import decode_slim
 from ethsync.state.columns import Bytes, Entries, Ints, Leaves, entries_of
+from ethsync.state.paged import joined
 from ethsync.state.pages import (
     KEY_SPACE,
     PagePath,
@@ -209,10 +209,7 @@ def _check_pages(
     except TrieError as error:
         findings.blame(f"{what}s {chunk[0][0]} to {chunk[-1][0]}: {error}")
         return leaves, []
-    singles = {
-        row: _full(leaves, row) for row, size in zip(firsts.tolist(), tops.sizes.tolist(), strict=False) if not size
-    }
-    computed = tops_of(tops, leaves, singles)
+    computed = tops_of(tops, leaves)
     _check_prefixes(chunk, leaves, firsts, what, findings)
     for (path, _), top, (top_path, record) in zip(chunk, computed, records, strict=False):
         if path != top_path:
@@ -233,11 +230,6 @@ def _check_prefixes(
         low, high = int.from_bytes(leaves.key(first), "big"), int.from_bytes(leaves.key(last - 1), "big")
         if low < path.first or high >= path.end:
             findings.blame(f"{what} {path} has keys of other pages")
-
-
-def _full(leaves: Leaves, row: int) -> bytes:
-    value = leaves.value(row)
-    return decode_slim(value).full() if leaves.kind == SLIM_ACCOUNT else value
 
 
 class _BundleReader:
@@ -357,17 +349,8 @@ def upper_root(parts: list[Entries]) -> bytes | None:
     """Root of the trie over page tops, given in key order; None if they make no trie."""
     if not parts:
         return EMPTY_TRIE_ROOT
-    sizes = np.cumsum([0, *(len(part.buf) for part in parts[:-1])])
-    joined = Entries(
-        np.concatenate([part.keys for part in parts]),
-        np.concatenate([part.paths for part in parts]),
-        np.concatenate([part.kinds for part in parts]),
-        np.concatenate([part.buf for part in parts]),
-        np.concatenate([part.offsets + shift for part, shift in zip(parts, sizes.tolist(), strict=True)]),
-        np.concatenate([part.lengths for part in parts]),
-    )
     try:
-        return build(joined)[0].tobytes()
+        return build(joined(parts))[0].tobytes()
     except TrieError:
         return None
 

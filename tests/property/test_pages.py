@@ -166,7 +166,7 @@ def test_top_records_alone_give_the_root(seed: int) -> None:
     paths = [path_of(key, depth) for key in truth.keys]
     firsts = np.array([row for row, path in enumerate(paths) if row == 0 or paths[row - 1] != path])
     # When its tops are stored and read back
-    tops = tops_of(page_tops(leaves, firsts), leaves, dict(enumerate(truth.values)))
+    tops = tops_of(page_tops(leaves, firsts), leaves)
     records = [top.encode() for top in tops]
     assert [decode_top(record) for record in records] == tops
     # Then they are what the oracle finds there, and give the root.

@@ -33,8 +33,7 @@ def store(database: Database, leaves: Leaves, depth: int, split: str | None = No
     for level, wanted in ((depth, False), (depth + 1, True)):
         _, tops = build(entries_of(leaves), page_depth=level, rooted=False)
         rows = tops.firsts.tolist()
-        values = {row: leaves.value(row) for row in rows[:-1]}
-        for first, last, top in zip(rows, rows[1:], tops_of(tops, leaves, values), strict=False):
+        for first, last, top in zip(rows, rows[1:], tops_of(tops, leaves), strict=False):
             path = path_of(leaves.key(first), level)
             if (split is not None and leaves.key(first).hex().startswith(split)) is not wanted:
                 continue
