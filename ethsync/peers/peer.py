@@ -13,9 +13,8 @@ from ethsync import __version__
 from ethsync.errors import HandshakeFailed, MalformedMessage, PeerGone, RequestTimeout, UselessPeer
 from ethsync.peers.courtesy import ANSWERS
 from ethsync.peers.track import Record, RequestKind, new_record
-from ethsync.rlpx import ecies
 from ethsync.rlpx.connection import Connection, Message, open_connection
-from ethsync.wire import eth, p2p, snap
+from ethsync.wire import eth, keys, p2p, snap
 from ethsync.wire.eth import EthMessage
 from ethsync.wire.status import Status, check_status, decode_status, encode_status
 
@@ -200,7 +199,7 @@ async def open_peer(number: int, enode: Enode, key: coincurve.PrivateKey, view: 
     hello = p2p.Hello(
         CLIENT_NAME,
         (p2p.Capability("eth", 68), p2p.Capability("eth", 69), p2p.Capability(snap.NAME, snap.VERSION)),
-        ecies.identity(key.public_key),
+        keys.identity(key.public_key),
     )
     try:
         with trio.fail_after(DIAL_TIMEOUT):

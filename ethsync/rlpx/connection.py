@@ -23,10 +23,10 @@ from ethsync.errors import (
     PeerError,
     PeerGone,
 )
-from ethsync.rlpx import compression, ecies
+from ethsync.rlpx import compression
 from ethsync.rlpx.capabilities import SharedCapability, negotiate, split_message_id
 from ethsync.rlpx.link import Link, initiate, respond, time_limit
-from ethsync.wire import p2p
+from ethsync.wire import keys, p2p
 from ethsync.wire.p2p import Hello, P2PMessage
 from ethsync.wire.snap import MAX_MESSAGE_SIZE
 
@@ -236,7 +236,7 @@ async def accept_connection(
 
 
 def _check_identity(key: coincurve.PrivateKey, hello: Hello) -> None:
-    if hello.node_id != ecies.identity(key.public_key):
+    if hello.node_id != keys.identity(key.public_key):
         raise LocalProtocolError("our Hello names another key than the one that makes the handshake")
 
 

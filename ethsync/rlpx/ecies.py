@@ -13,29 +13,10 @@ import coincurve
 from Crypto.Cipher import AES
 
 from ethsync.errors import MalformedMessage
+from ethsync.wire.keys import UNCOMPRESSED, public_key
 
 OVERHEAD = 65 + 16 + 32
 """Bytes that encryption adds: ephemeral public key, initial vector, MAC."""
-
-_UNCOMPRESSED = b"\x04"  # first byte of an uncompressed point (SEC 1, section 2.3.3)
-
-
-def public_key(identity: bytes) -> coincurve.PublicKey:
-    """Turn a 64-byte node key into a point. Raises `MalformedMessage` if it is not on the curve.
-
-    Without this check a forged point in a small group would betray our key bit by bit (invalid curve attack).
-    """
-    if len(identity) != 64:
-        raise MalformedMessage(f"public key of {len(identity)} bytes instead of 64")
-    try:
-        return coincurve.PublicKey(_UNCOMPRESSED + identity)
-    except ValueError as error:
-        raise MalformedMessage("public key is not a point of secp256k1") from error
-
-
-def identity(key: coincurve.PublicKey) -> bytes:
-    """Return the 64-byte form of a public key: both coordinates, without prefix."""
-    return bytes(key.format(compressed=False)[1:])
 
 
 def shared_secret(private: coincurve.PrivateKey, public: coincurve.PublicKey) -> bytes:
@@ -64,7 +45,7 @@ def decrypt(private: coincurve.PrivateKey, message: bytes, authenticated: bytes 
     """Decrypt a message for `private`. Raises `MalformedMessage` if its point or its MAC is wrong."""
     if len(message) < OVERHEAD:
         raise MalformedMessage(f"encrypted message of {len(message)} bytes, shorter than {OVERHEAD}")
-    if message[:1] != _UNCOMPRESSED:
+    if message[:1] != UNCOMPRESSED:
         raise MalformedMessage("encrypted message does not begin with an uncompressed point")
     iv, ciphertext, mac = message[65:81], message[81:-32], message[-32:]
     cipher_key, mac_key = _derive(shared_secret(private, public_key(message[1:65])))

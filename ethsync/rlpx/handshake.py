@@ -17,7 +17,7 @@ from Crypto.Hash import keccak
 from ethsync.errors import MalformedMessage
 from ethsync.hashing import keccak256
 from ethsync.rlpx import ecies
-from ethsync.wire import rlp
+from ethsync.wire import keys, rlp
 
 if TYPE_CHECKING:
     from Crypto.Hash.keccak import Keccak_Hash
@@ -65,7 +65,7 @@ class Initiator:
     ) -> None:
         """`ephemeral` and `nonce` (32 bytes) are random unless given. Raises `MalformedMessage` for a bad key."""
         self._key = key
-        self._remote = ecies.public_key(remote_public_key)
+        self._remote = keys.public_key(remote_public_key)
         self._ephemeral = ephemeral or coincurve.PrivateKey()
         self._nonce = nonce or os.urandom(32)
         self._auth = b""
@@ -74,14 +74,14 @@ class Initiator:
         """Return the auth packet: the first bytes on the connection."""
         token = _xor(ecies.shared_secret(self._key, self._remote), self._nonce)
         signature = self._ephemeral.sign_recoverable(token, hasher=None)
-        body = rlp.encode([signature, ecies.identity(self._key.public_key), self._nonce, VERSION])
+        body = rlp.encode([signature, keys.identity(self._key.public_key), self._nonce, VERSION])
         self._auth = _seal(self._remote, body)
         return self._auth
 
     def receive_ack(self, packet: bytes) -> Secrets:
         """Read the ack packet, prefix included. Raises `MalformedMessage`."""
         fields = _open(self._key, packet, 3, "ack")
-        remote_ephemeral = ecies.public_key(_fixed(fields[0], 64, "ephemeral key in ack"))
+        remote_ephemeral = keys.public_key(_fixed(fields[0], 64, "ephemeral key in ack"))
         remote_nonce = _fixed(fields[1], 32, "nonce in ack")
         ephemeral_secret = ecies.shared_secret(self._ephemeral, remote_ephemeral)
         aes, mac = _derive(ephemeral_secret, remote_nonce, self._nonce)
@@ -105,12 +105,12 @@ class Recipient:
         """Read the auth packet, prefix included. Raises `MalformedMessage`."""
         signature, public, nonce, *_ = _open(self._key, packet, 4, "auth")
         remote_nonce = _fixed(nonce, 32, "nonce in auth")
-        remote = ecies.public_key(_fixed(public, 64, "public key in auth"))
+        remote = keys.public_key(_fixed(public, 64, "public key in auth"))
         token = _xor(ecies.shared_secret(self._key, remote), remote_nonce)
-        remote_ephemeral = _recover(_fixed(signature, 65, "signature in auth"), token)
+        remote_ephemeral = keys.recover(token, _fixed(signature, 65, "signature in auth"))
         ephemeral_secret = ecies.shared_secret(self._ephemeral, remote_ephemeral)
         return AuthenticatedCall(
-            remote, remote_nonce, packet, ephemeral_secret, ecies.identity(self._ephemeral.public_key), self._nonce
+            remote, remote_nonce, packet, ephemeral_secret, keys.identity(self._ephemeral.public_key), self._nonce
         )
 
 
@@ -128,7 +128,7 @@ class AuthenticatedCall:
     @property
     def remote_public_key(self) -> bytes:
         """The caller's node key, 64 bytes."""
-        return ecies.identity(self.remote)
+        return keys.identity(self.remote)
 
     def answer(self) -> tuple[bytes, Secrets]:
         """Return the ack packet to send and the secrets that hold from then on."""
@@ -169,14 +169,6 @@ def _fixed(item: rlp.RLPItem, width: int, what: str) -> bytes:
     if not isinstance(item, bytes) or len(item) != width:
         raise MalformedMessage(f"{what} has not {width} bytes")
     return item
-
-
-def _recover(signature: bytes, token: bytes) -> coincurve.PublicKey:
-    try:
-        recovered: coincurve.PublicKey = coincurve.PublicKey.from_signature_and_message(signature, token, hasher=None)
-    except ValueError as error:
-        raise MalformedMessage("signature in auth is not valid") from error
-    return recovered
 
 
 def _derive(ephemeral_secret: bytes, recipient_nonce: bytes, initiator_nonce: bytes) -> tuple[bytes, bytes]:

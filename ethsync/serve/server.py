@@ -11,14 +11,13 @@ import trio
 
 import ethsync
 from ethsync.errors import ConfigError, DisconnectReason, HandshakeFailed, PeerError
-from ethsync.rlpx import ecies
 from ethsync.rlpx.connection import accept_connection
 from ethsync.serve.counters import ServerCounters
 from ethsync.serve.eth import EthService, HeaderChain
 from ethsync.serve.profiles import PROFILES, Profile
 from ethsync.serve.served import ServedStates
 from ethsync.serve.session import Session
-from ethsync.wire import eth, snap
+from ethsync.wire import eth, keys, snap
 from ethsync.wire.enode import Enode
 from ethsync.wire.p2p import Capability, Hello
 
@@ -74,7 +73,7 @@ async def run_server(
         raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     chain = HeaderChain([header for view in views for header in (*view.headers(), view.header)], head)
     bound = listeners[0].socket.getsockname()
-    enode = Enode(ecies.identity(key.public_key), bound[0], bound[1], bound[1])
+    enode = Enode(keys.identity(key.public_key), bound[0], bound[1], bound[1])
     server = Server(enode, head, network, ServedStates(*views), profile)
     service = EthService(network, chain)
     limiter = trio.CapacityLimiter(WORKERS)
@@ -102,7 +101,7 @@ async def _serve_peer(
     is_welcome: bool,
 ) -> None:
     """One connection, from the handshake to its end. Only errors that are not the peer's come out."""
-    hello = Hello(f"ethsync/v{ethsync.__version__}", CAPABILITIES, ecies.identity(key.public_key))
+    hello = Hello(f"ethsync/v{ethsync.__version__}", CAPABILITIES, keys.identity(key.public_key))
     try:
         async with accept_connection(stream, key=key, hello=hello, limiter=limiter) as connection:
             if not is_welcome:

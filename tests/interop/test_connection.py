@@ -12,9 +12,8 @@ from trie import HexaryTrie
 
 from ethsync.hashing import EMPTY_CODE_HASH, EMPTY_TRIE_ROOT
 from ethsync.networks import load_network
-from ethsync.rlpx import ecies
 from ethsync.rlpx.connection import Connection, open_connection
-from ethsync.wire import eth, rlp, snap
+from ethsync.wire import eth, keys, rlp, snap
 from ethsync.wire.p2p import Capability, Hello
 from ethsync.wire.status import Status, check_status, decode_status, encode_status
 from tests.interop.peers import JsPeer, open_js_peer
@@ -27,7 +26,7 @@ async def connect(peer: JsPeer) -> AsyncIterator[Connection]:
     hello = Hello(
         client_id="ethsync/test",
         capabilities=(Capability("eth", 68), Capability("eth", 69), Capability("snap", 1)),
-        node_id=ecies.identity(KEY.public_key),
+        node_id=keys.identity(KEY.public_key),
     )
     stream = await trio.open_tcp_stream("127.0.0.1", peer.port)
     async with open_connection(stream, key=KEY, remote_public_key=peer.identity, hello=hello) as connection:

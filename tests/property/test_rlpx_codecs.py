@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ethsync.errors import EthsyncError, MalformedMessage
-from ethsync.rlpx import compression, ecies
+from ethsync.rlpx import compression
 from ethsync.rlpx.frames import FrameDecoder, FrameEncoder
 from ethsync.rlpx.handshake import Initiator, Recipient, Secrets
+from ethsync.wire import keys
 
 CALLER, CALLED = coincurve.PrivateKey(b"\1" * 32), coincurve.PrivateKey(b"\2" * 32)
-AUTH = Initiator(CALLER, ecies.identity(CALLED.public_key)).auth()
+AUTH = Initiator(CALLER, keys.identity(CALLED.public_key)).auth()
 
 
 def secrets() -> Secrets:
@@ -104,7 +105,7 @@ def test_hostile_auth_packets_are_malformed(data: st.DataObject) -> None:
 def test_random_packets_are_malformed(packet: bytes) -> None:
     with pytest.raises(MalformedMessage):
         Recipient(CALLED).receive_auth(packet)
-    initiator = Initiator(CALLER, ecies.identity(CALLED.public_key))
+    initiator = Initiator(CALLER, keys.identity(CALLED.public_key))
     initiator.auth()
     with pytest.raises(MalformedMessage):
         initiator.receive_ack(packet)

@@ -15,9 +15,8 @@ from ethsync.errors import DisconnectReason, HandshakeFailed, MalformedMessage, 
 from ethsync.peers import peer as module
 from ethsync.peers.peer import CLIENT_NAME, open_peer, run_peer
 from ethsync.peers.track import RequestKind
-from ethsync.rlpx import ecies
 from ethsync.rlpx.connection import Connection, accept_connection
-from ethsync.wire import rlp, snap
+from ethsync.wire import keys, rlp, snap
 from ethsync.wire.enode import Enode
 from ethsync.wire.eth import EthMessage
 from ethsync.wire.p2p import Capability, Hello
@@ -56,7 +55,7 @@ class Node:
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """One connection; afterwards codes are answered with nothing."""
-        hello = Hello("node/1", self.capabilities, ecies.identity(THEIRS.public_key))
+        hello = Hello("node/1", self.capabilities, keys.identity(THEIRS.public_key))
         try:
             async with accept_connection(stream, key=THEIRS, hello=hello) as connection:
                 self.hello = connection.remote_hello
@@ -83,7 +82,7 @@ async def listening(node: Node) -> AsyncIterator[Enode]:
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, node.serve, [listener])
-        yield Enode(ecies.identity(THEIRS.public_key), "127.0.0.1", listener.socket.getsockname()[1], 0)
+        yield Enode(keys.identity(THEIRS.public_key), "127.0.0.1", listener.socket.getsockname()[1], 0)
         nursery.cancel_scope.cancel()
 
 
@@ -114,7 +113,7 @@ async def test_a_node_of_our_chain_can_be_asked(version: int) -> None:
 async def test_a_port_that_nobody_listens_at() -> None:
     with trio.socket.socket() as held:
         await held.bind(("127.0.0.1", 0))
-        enode = Enode(ecies.identity(THEIRS.public_key), "127.0.0.1", held.getsockname()[1], 0)
+        enode = Enode(keys.identity(THEIRS.public_key), "127.0.0.1", held.getsockname()[1], 0)
         with pytest.raises(PeerGone, match=rf"cannot reach 127.0.0.1:{enode.tcp_port}: .*Connection refused"):
             await dial(enode)
 
@@ -125,7 +124,7 @@ async def test_a_host_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, auto
 
     monkeypatch.setattr(trio, "open_tcp_stream", hang)
     with pytest.raises(PeerGone, match=r"cannot reach 192\.0\.2\.1:1: no answer"):
-        await dial(Enode(ecies.identity(THEIRS.public_key), "192.0.2.1", 1, 0))
+        await dial(Enode(keys.identity(THEIRS.public_key), "192.0.2.1", 1, 0))
 
 
 @pytest.mark.parametrize(

@@ -22,14 +22,14 @@ from ethsync.errors import (
     PeerGone,
     UselessPeer,
 )
-from ethsync.rlpx import compression, ecies, link
+from ethsync.rlpx import compression, link
 from ethsync.rlpx.connection import Connection, Message, accept_connection, open_connection
 from ethsync.rlpx.link import Link
-from ethsync.wire import p2p
+from ethsync.wire import keys, p2p
 from ethsync.wire.p2p import Capability, Hello
 
 OUR_KEY, THEIR_KEY = coincurve.PrivateKey(b"\1" * 32), coincurve.PrivateKey(b"\2" * 32)
-OUR_ID, THEIR_ID = ecies.identity(OUR_KEY.public_key), ecies.identity(THEIR_KEY.public_key)
+OUR_ID, THEIR_ID = keys.identity(OUR_KEY.public_key), keys.identity(THEIR_KEY.public_key)
 CAPABILITIES = (Capability("eth", 68), Capability("eth", 69), Capability("snap", 1))
 OUR_HELLO = Hello("ours/1", CAPABILITIES, OUR_ID)
 THEIR_HELLO = Hello("theirs/1", CAPABILITIES, THEIR_ID)
@@ -407,7 +407,7 @@ async def test_calling_ourselves_ends_on_both_sides() -> None:
 
 async def test_a_peer_with_another_key_cannot_answer() -> None:
     left, right = trio.testing.memory_stream_pair()
-    wrong = ecies.identity(coincurve.PrivateKey(b"\3" * 32).public_key)
+    wrong = keys.identity(coincurve.PrivateKey(b"\3" * 32).public_key)
     async with trio.open_nursery() as nursery:
 
         async def be_called() -> None:

@@ -10,6 +10,7 @@ import pytest
 from ethsync.errors import MalformedMessage
 from ethsync.hashing import keccak256
 from ethsync.rlpx import ecies
+from ethsync.wire import keys
 
 if TYPE_CHECKING:
     from tests.unit.rlpx.conftest import Eip8
@@ -20,15 +21,15 @@ KEY = coincurve.PrivateKey(b"\1" * 32)
 def test_the_auth_packet_of_the_first_rlpx_is_decrypted(eip8: Eip8) -> None:
     """Auth₁ of EIP-8: signature ‖ keccak(ephemeral key) ‖ public key ‖ nonce ‖ 0, without size and RLP."""
     body = ecies.decrypt(eip8.key("static_key_b"), eip8.bytes("auth1"))
-    ephemeral = ecies.identity(eip8.key("ephemeral_key_a").public_key)
+    ephemeral = keys.identity(eip8.key("ephemeral_key_a").public_key)
     assert body[65:97] == keccak256(ephemeral)
-    assert body[97:161] == ecies.identity(eip8.key("static_key_a").public_key)
+    assert body[97:161] == keys.identity(eip8.key("static_key_a").public_key)
     assert body[161:] == eip8.bytes("nonce_a") + b"\0"
 
 
 def test_the_ack_packet_of_the_first_rlpx_is_decrypted(eip8: Eip8) -> None:
     body = ecies.decrypt(eip8.key("static_key_a"), eip8.bytes("ack1"))
-    assert body == ecies.identity(eip8.key("ephemeral_key_b").public_key) + eip8.bytes("nonce_b") + b"\0"
+    assert body == keys.identity(eip8.key("ephemeral_key_b").public_key) + eip8.bytes("nonce_b") + b"\0"
 
 
 def test_the_shared_secret_is_an_unhashed_coordinate_that_both_sides_find() -> None:
@@ -90,4 +91,4 @@ def test_a_short_message_is_malformed() -> None:
 
 def test_a_public_key_of_another_length_is_malformed() -> None:
     with pytest.raises(MalformedMessage, match="33 bytes instead of 64"):
-        ecies.public_key(KEY.public_key.format())
+        keys.public_key(KEY.public_key.format())

@@ -11,12 +11,13 @@ import rlp as oracle
 from ethsync.errors import MalformedMessage
 from ethsync.rlpx import ecies, handshake
 from ethsync.rlpx.handshake import Initiator, Recipient
+from ethsync.wire import keys
 
 if TYPE_CHECKING:
     from tests.unit.rlpx.conftest import Eip8
 
 CALLER, CALLED = coincurve.PrivateKey(b"\1" * 32), coincurve.PrivateKey(b"\2" * 32)
-CALLED_ID = ecies.identity(CALLED.public_key)
+CALLED_ID = keys.identity(CALLED.public_key)
 
 
 def node_b(eip8: Eip8) -> Recipient:
@@ -26,7 +27,7 @@ def node_b(eip8: Eip8) -> Recipient:
 def node_a(eip8: Eip8) -> Initiator:
     return Initiator(
         eip8.key("static_key_a"),
-        ecies.identity(eip8.key("static_key_b").public_key),
+        keys.identity(eip8.key("static_key_b").public_key),
         ephemeral=eip8.key("ephemeral_key_a"),
         nonce=eip8.bytes("nonce_a"),
     )
@@ -35,7 +36,7 @@ def node_a(eip8: Eip8) -> Initiator:
 @pytest.mark.parametrize("auth", ["auth2", "auth3"])
 def test_node_b_reads_who_is_calling(eip8: Eip8, auth: str) -> None:
     call = node_b(eip8).receive_auth(eip8.bytes(auth))
-    assert call.remote_public_key == ecies.identity(eip8.key("static_key_a").public_key)
+    assert call.remote_public_key == keys.identity(eip8.key("static_key_a").public_key)
     assert call.remote_nonce == eip8.bytes("nonce_a")
 
 
@@ -77,7 +78,7 @@ def test_both_sides_arrive_at_the_same_secrets() -> None:
     call = Recipient(CALLED).receive_auth(initiator.auth())
     ack, theirs = call.answer()
     ours = initiator.receive_ack(ack)
-    assert call.remote_public_key == ecies.identity(CALLER.public_key)
+    assert call.remote_public_key == keys.identity(CALLER.public_key)
     assert (ours.aes, ours.mac) == (theirs.aes, theirs.mac)
     assert ours.egress.digest() == theirs.ingress.digest()
     assert ours.ingress.digest() == theirs.egress.digest()
@@ -103,7 +104,7 @@ def sealed(recipient: coincurve.PrivateKey, item: object) -> bytes:
     return prefix + ecies.encrypt(recipient.public_key, body, prefix)
 
 
-CALLER_ID = ecies.identity(CALLER.public_key)
+CALLER_ID = keys.identity(CALLER.public_key)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,9 @@ from contextlib import asynccontextmanager
 import coincurve
 import trio
 
-from ethsync.rlpx import ecies
 from ethsync.rlpx.connection import Connection, open_connection
 from ethsync.serve.server import Server
-from ethsync.wire import eth
+from ethsync.wire import eth, keys
 from ethsync.wire.p2p import Capability, Hello
 from ethsync.wire.snap import REPLY_DECODERS, SnapMessage, SnapReply, SnapRequest
 from ethsync.wire.status import Status, encode_status
@@ -22,7 +21,7 @@ async def dial(server: Server, version: int = 69) -> AsyncIterator[Connection]:
     """A connection after Hello."""
     key = coincurve.PrivateKey()
     capabilities = (Capability("eth", version), Capability("snap", 1))
-    hello = Hello("test", capabilities, ecies.identity(key.public_key))
+    hello = Hello("test", capabilities, keys.identity(key.public_key))
     stream = await trio.open_tcp_stream(server.enode.host, server.enode.tcp_port)
     async with open_connection(stream, key=key, remote_public_key=server.enode.public_key, hello=hello) as connection:
         yield connection
