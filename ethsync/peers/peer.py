@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from ethsync import __version__
-from ethsync.errors import HandshakeFailed, MalformedMessage, PeerGone, RequestTimeout, UselessPeer
+from ethsync.errors import MalformedMessage, PeerGone, RequestTimeout
 from ethsync.peers.courtesy import ANSWERS
 from ethsync.peers.track import Record, RequestKind, new_record
-from ethsync.rlpx.connection import Connection, Message, open_connection
-from ethsync.wire import eth, keys, p2p, snap
+from ethsync.wire import eth, snap
 from ethsync.wire.eth import EthMessage
-from ethsync.wire.status import Status, check_status, decode_status, encode_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
-    import coincurve
-
-    from ethsync.networks import Network
+    from ethsync.rlpx.connection import Connection, Message
     from ethsync.wire.enode import Enode
-
-DIAL_TIMEOUT = 15.0  # seconds (geth p2p/dial.go, defaultDialTimeout)
-STATUS_TIMEOUT = 5.0  # seconds (geth eth/protocols/eth/handshake.go, handshakeTimeout)
-
-CLIENT_NAME = f"ethsync/v{__version__}"
 
 CAPABILITY = {
     RequestKind.HEADERS: "eth",
@@ -50,15 +38,6 @@ class Request(Protocol):
     def encode(self) -> bytes:
         """Payload."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ChainView:
-    """What we tell peers about ourselves: the network, and the head that fork ids are computed at."""
-
-    network: Network
-    head_number: int
-    head_time: int
 
 
 @dataclass(slots=True, eq=False)
@@ -188,71 +167,3 @@ async def run_peer(peer: Peer) -> None:
         raise
     finally:
         peer.fail(error)
-
-
-@asynccontextmanager
-async def open_peer(number: int, enode: Enode, key: coincurve.PrivateKey, view: ChainView) -> AsyncIterator[Peer]:
-    """Dial a node, shake hands, exchange Hello and Status; a peer that can be asked for snap data inside the block.
-
-    Raises PeerGone (cannot be reached, hung up), HandshakeFailed, UselessPeer (other chain, no snap), MalformedMessage.
-    """
-    hello = p2p.Hello(
-        CLIENT_NAME,
-        (p2p.Capability("eth", 68), p2p.Capability("eth", 69), p2p.Capability(snap.NAME, snap.VERSION)),
-        keys.identity(key.public_key),
-    )
-    try:
-        with trio.fail_after(DIAL_TIMEOUT):
-            stream = await trio.open_tcp_stream(enode.host, enode.tcp_port)
-    except (OSError, trio.TooSlowError) as error:
-        raise PeerGone(f"cannot reach {enode.host}:{enode.tcp_port}: {_cause(error)}") from error
-    async with open_connection(stream, key=key, remote_public_key=enode.public_key, hello=hello) as connection:
-        if "eth" not in connection.capabilities or snap.NAME not in connection.capabilities:
-            raise UselessPeer(
-                f"{connection.remote_hello.client_id} does not offer eth/68 or eth/69 together with snap/1"
-            )
-        await _exchange_status(connection, view)
-        yield Peer(number, enode, connection)
-
-
-def _cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, BaseExceptionGroup):
-        return _cause(error.exceptions[0])
-    if isinstance(error, OSError) and error.errno is not None:
-        return os.strerror(error.errno)
-    return "no answer" if isinstance(error, trio.TooSlowError) else str(error)
-
-
-async def _exchange_status(connection: Connection, view: ChainView) -> None:
-    """Send our Status, read and check theirs (wire.md: it is the first message, due within 5 s)."""
-    version = connection.capabilities["eth"].version
-    network = view.network
-    fresh = Status(
-        version,
-        network.network_id,
-        network.genesis_hash,
-        network.forks.fork_id(view.head_number, view.head_time),
-        network.genesis_hash,
-        total_difficulty=0,
-        earliest=0,
-        latest=0,
-    )
-    try:
-        with trio.fail_after(STATUS_TIMEOUT):
-            await connection.send("eth", EthMessage.STATUS, encode_status(fresh))
-            message = await connection.receive()
-    except trio.TooSlowError as error:
-        raise HandshakeFailed("no Status within 5 seconds") from error
-    if (message.capability, message.code) != ("eth", EthMessage.STATUS):
-        raise HandshakeFailed(f"message {message.capability} 0x{message.code:02x} came where Status was due")
-    remote = decode_status(version, message.payload)
-    check_status(
-        remote,
-        version=version,
-        network_id=network.network_id,
-        schedule=network.forks,
-        head_number=view.head_number,
-        head_time=view.head_time,
-    )

@@ -11,7 +11,8 @@ import trio
 
 from ethsync.errors import Disproved, PeerError, PeerGone, UselessPeer
 from ethsync.peers.assignment import Candidate
-from ethsync.peers.peer import ChainView, Peer, open_peer, run_peer
+from ethsync.peers.greeting import ChainView, dial_peer
+from ethsync.peers.peer import Peer, run_peer
 from ethsync.peers.track import Outcome, Record, RequestKind, new_record
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ async def _stay_connected(pool: PeerPool, enode: Enode, key: coincurve.PrivateKe
 
 
 async def _be_connected(pool: PeerPool, enode: Enode, key: coincurve.PrivateKey) -> None:
-    async with open_peer(pool.next_number(), enode, key, pool.view) as peer:
+    async with dial_peer(pool.next_number(), enode, key, pool.view) as peer:
         with pool.connected(peer):
             await run_peer(peer)
 

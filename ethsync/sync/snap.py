@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ethsync.errors import DatadirMismatch
-from ethsync.peers.peer import ChainView
+from ethsync.peers.greeting import ChainView
 from ethsync.peers.pool import PeerPool, run_pool
 from ethsync.store.datadir import Datadir, open_datadir
 from ethsync.store.schema import FACT_PIVOT, FACT_RUNS, FACT_VERIFIED, FORMAT_VERSION, Format, header_key

@@ -10,7 +10,8 @@ import trio
 
 from ethsync.errors import PeerGone
 from ethsync.networks import Network
-from ethsync.peers.peer import ChainView, Peer
+from ethsync.peers.greeting import ChainView
+from ethsync.peers.peer import Peer
 from ethsync.rlpx.capabilities import SharedCapability
 from ethsync.rlpx.connection import Connection, Message
 from ethsync.wire import p2p, rlp

@@ -15,7 +15,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ethsync.errors import Disproved, HandshakeFailed, MalformedMessage, PeerError, PeerGone, UselessPeer
 from ethsync.peers import pool as module
-from ethsync.peers.peer import ChainView, Peer
+from ethsync.peers.greeting import ChainView
+from ethsync.peers.peer import Peer
 from ethsync.peers.pool import FIRST_RETRY, LONGEST_RETRY, MOST_MALFORMED, STEADY, PeerPool, run_pool
 from ethsync.peers.track import Outcome, RequestKind
 from ethsync.wire.enode import Enode
@@ -43,7 +44,7 @@ class Nodes:
 
     @asynccontextmanager
     async def open(self, number: int, node: Enode, key: coincurve.PrivateKey, view: ChainView) -> AsyncIterator[Peer]:
-        """Stands in for `open_peer`."""
+        """Stands in for `dial_peer`."""
         assert (key, view) == (KEY, VIEW)
         self.dials.append((trio.current_time(), node.public_key[0]))
         plan = self.plans[node.public_key]
@@ -72,7 +73,7 @@ class Nodes:
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
     found = Nodes()
-    monkeypatch.setattr(module, "open_peer", found.open)
+    monkeypatch.setattr(module, "dial_peer", found.open)
     return found
 
 

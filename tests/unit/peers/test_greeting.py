@@ -12,8 +12,9 @@ import trio
 import trio.testing
 
 from ethsync.errors import DisconnectReason, HandshakeFailed, MalformedMessage, PeerError, PeerGone, UselessPeer
-from ethsync.peers import peer as module
-from ethsync.peers.peer import CLIENT_NAME, open_peer, run_peer
+from ethsync.peers import greeting as module
+from ethsync.peers.greeting import CLIENT_NAME, dial_peer
+from ethsync.peers.peer import run_peer
 from ethsync.peers.track import RequestKind
 from ethsync.rlpx.connection import Connection, accept_connection
 from ethsync.wire import keys, rlp, snap
@@ -87,7 +88,7 @@ async def listening(node: Node) -> AsyncIterator[Enode]:
 
 
 async def dial(enode: Enode) -> None:
-    async with open_peer(3, enode, OURS, VIEW):
+    async with dial_peer(3, enode, OURS, VIEW):
         pass
 
 
@@ -95,7 +96,7 @@ async def dial(enode: Enode) -> None:
 async def test_a_node_of_our_chain_can_be_asked(version: int) -> None:
     node = Node()
     node.capabilities = (Capability("eth", version), Capability("snap", 1))
-    async with listening(node) as enode, open_peer(3, enode, OURS, VIEW) as peer, trio.open_nursery() as nursery:
+    async with listening(node) as enode, dial_peer(3, enode, OURS, VIEW) as peer, trio.open_nursery() as nursery:
         nursery.start_soon(run_peer, peer)
         # When it is asked for codes
         payload = await peer.request(RequestKind.CODES, lambda number: GetByteCodes(number, (bytes(32),), 100))

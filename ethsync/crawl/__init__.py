@@ -1,0 +1,1 @@
+"""Measuring other nodes: what one node is and does (`probe`), and all nodes that can be found (`crawl`)."""

@@ -1,0 +1,131 @@
+"""How a connection becomes a peer: dial or accept, Hello, Status; the same for both directions from Hello on."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from ethsync import __version__
+from ethsync.errors import HandshakeFailed, PeerGone, UselessPeer
+from ethsync.peers.peer import Peer
+from ethsync.rlpx.connection import accept_connection, open_connection
+from ethsync.wire import eth, keys, p2p, snap
+from ethsync.wire.enode import Enode
+from ethsync.wire.eth import EthMessage
+from ethsync.wire.status import Status, check_status, decode_status, encode_status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    import coincurve
+
+    from ethsync.networks import Network
+    from ethsync.rlpx.connection import Connection
+
+DIAL_TIMEOUT = 15.0  # seconds (geth p2p/dial.go, defaultDialTimeout)
+STATUS_TIMEOUT = 5.0  # seconds (geth eth/protocols/eth/handshake.go, handshakeTimeout)
+
+CLIENT_NAME = f"ethsync/v{__version__}"
+
+OFFERED = (*(p2p.Capability(eth.NAME, version) for version in eth.VERSIONS), p2p.Capability(snap.NAME, snap.VERSION))
+"""What our Hello says that we speak."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainView:
+    """What we tell peers about ourselves: the network, and the head that fork ids are computed at."""
+
+    network: Network
+    head_number: int
+    head_time: int
+
+
+def our_hello(key: coincurve.PrivateKey, port: int = 0) -> p2p.Hello:
+    """Our Hello. `port` is where we listen, 0 if we do not; nobody relies on it any more (devp2p rlpx.md)."""
+    return p2p.Hello(CLIENT_NAME, OFFERED, keys.identity(key.public_key), listen_port=port)
+
+
+@asynccontextmanager
+async def dial_peer(number: int, enode: Enode, key: coincurve.PrivateKey, view: ChainView) -> AsyncIterator[Peer]:
+    """Dial a node, shake hands, exchange Hello and Status; a peer that can be asked for snap data inside the block.
+
+    Raises PeerGone (cannot be reached, hung up), HandshakeFailed, UselessPeer (other chain, no snap), MalformedMessage.
+    """
+    try:
+        with trio.fail_after(DIAL_TIMEOUT):
+            stream = await trio.open_tcp_stream(enode.host, enode.tcp_port)
+    except (OSError, trio.TooSlowError) as error:
+        raise PeerGone(f"cannot reach {enode.host}:{enode.tcp_port}: {_cause(error)}") from error
+    connecting = open_connection(stream, key=key, remote_public_key=enode.public_key, hello=our_hello(key))
+    async with connecting as connection:
+        yield await _greet(number, enode, connection, view)
+
+
+@asynccontextmanager
+async def accept_peer(
+    number: int,
+    stream: trio.SocketStream,
+    key: coincurve.PrivateKey,
+    view: ChainView,
+    admit: Callable[[Connection], None],
+) -> AsyncIterator[Peer]:
+    """The same for a node that dialled us. `admit` may refuse it after Hello, by raising a PeerError."""
+    address = stream.socket.getpeername()
+    async with accept_connection(stream, key=key, hello=our_hello(key)) as connection:
+        admit(connection)
+        enode = Enode(connection.remote_public_key, address[0], address[1], 0)
+        yield await _greet(number, enode, connection, view)
+
+
+async def _greet(number: int, enode: Enode, connection: Connection, view: ChainView) -> Peer:
+    if eth.NAME not in connection.capabilities or snap.NAME not in connection.capabilities:
+        raise UselessPeer(f"{connection.remote_hello.client_id} does not offer eth/68 or eth/69 together with snap/1")
+    await _exchange_status(connection, view)
+    return Peer(number, enode, connection)
+
+
+def _cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, BaseExceptionGroup):
+        return _cause(error.exceptions[0])
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return "no answer" if isinstance(error, trio.TooSlowError) else str(error)
+
+
+async def _exchange_status(connection: Connection, view: ChainView) -> None:
+    """Send our Status, read and check theirs (wire.md: it is the first message, due within 5 s)."""
+    version = connection.capabilities["eth"].version
+    network = view.network
+    fresh = Status(
+        version,
+        network.network_id,
+        network.genesis_hash,
+        network.forks.fork_id(view.head_number, view.head_time),
+        network.genesis_hash,
+        total_difficulty=0,
+        earliest=0,
+        latest=0,
+    )
+    try:
+        with trio.fail_after(STATUS_TIMEOUT):
+            await connection.send("eth", EthMessage.STATUS, encode_status(fresh))
+            message = await connection.receive()
+    except trio.TooSlowError as error:
+        raise HandshakeFailed("no Status within 5 seconds") from error
+    if (message.capability, message.code) != ("eth", EthMessage.STATUS):
+        raise HandshakeFailed(f"message {message.capability} 0x{message.code:02x} came where Status was due")
+    remote = decode_status(version, message.payload)
+    check_status(
+        remote,
+        version=version,
+        network_id=network.network_id,
+        schedule=network.forks,
+        head_number=view.head_number,
+        head_time=view.head_time,
+    )
