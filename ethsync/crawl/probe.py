@@ -15,7 +15,7 @@ import trio
 
 from ethsync.errors import Disproved, MalformedMessage, PeerError, PeerGone, RequestTimeout
 from ethsync.peers.courtesy import ANSWERS
-from ethsync.peers.greeting import STATUS_TIMEOUT, our_hello
+from ethsync.peers.greeting import STATUS_TIMEOUT, our_hello, our_status
 from ethsync.rlpx.connection import open_connection
 from ethsync.state.proofs import MAX_KEY, verify_range
 from ethsync.state.replies import scan_account_range
@@ -28,6 +28,7 @@ from ethsync.wire.status import Status, decode_status, encode_status
 if TYPE_CHECKING:
     import coincurve
 
+    from ethsync.peers.greeting import ChainView
     from ethsync.rlpx.connection import Connection
     from ethsync.wire.enode import Enode
 
@@ -108,10 +109,10 @@ class _Conversation:
         return self.next_id
 
 
-async def probe_node(enode: Enode, key: coincurve.PrivateKey, fallback: Status | None = None) -> Probe:
+async def probe_node(enode: Enode, key: coincurve.PrivateKey, fallback: ChainView | None = None) -> Probe:
     """Look at one node. Never raises because of what the node does: see `Probe.error`.
 
-    `fallback` is the Status that we say first to a node that waits for ours.
+    `fallback` is what our Status says to a node that waits for it before it sends its own.
     """
     found = Probe(enode)
     try:
@@ -133,7 +134,7 @@ async def probe_node(enode: Enode, key: coincurve.PrivateKey, fallback: Status |
     return found
 
 
-async def _look(conversation: _Conversation, found: Probe, fallback: Status | None) -> None:
+async def _look(conversation: _Conversation, found: Probe, fallback: ChainView | None) -> None:
     connection = conversation.connection
     found.client = connection.remote_hello.client_id
     found.capabilities = tuple(str(capability) for capability in connection.remote_hello.capabilities)
@@ -148,7 +149,7 @@ async def _look(conversation: _Conversation, found: Probe, fallback: Status | No
         found.snap, found.accounts = await _try_snap(conversation, found.head.state_root)
 
 
-async def _exchange_status(connection: Connection, fallback: Status | None) -> Status:
+async def _exchange_status(connection: Connection, fallback: ChainView | None) -> Status:
     """Read the node's Status and send it back. One that waits for ours gets the fallback after half the time."""
     version = connection.capabilities[eth.NAME].version
     spoken = False
@@ -161,8 +162,8 @@ async def _exchange_status(connection: Connection, fallback: Status | None) -> S
             if not spoken:
                 await connection.send(eth.NAME, EthMessage.STATUS, encode_status(status))
             return status
-        if fallback is not None and fallback.version == version and not spoken:
-            await connection.send(eth.NAME, EthMessage.STATUS, encode_status(fallback))
+        if fallback is not None and not spoken:
+            await connection.send(eth.NAME, EthMessage.STATUS, encode_status(our_status(version, fallback)))
             spoken = True
     raise RequestTimeout(f"no Status within {STATUS_TIMEOUT:.0f} s")
 

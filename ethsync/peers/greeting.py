@@ -35,6 +35,10 @@ OFFERED = (*(p2p.Capability(eth.NAME, version) for version in eth.VERSIONS), p2p
 """What our Hello says that we speak."""
 
 
+LATER_THAN_ANY_FORK = 1 << 62
+"""Block number of a head that is not known yet: past all forks by number, so that only the time decides."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChainView:
     """What we tell peers about ourselves: the network, and the head that fork ids are computed at."""
@@ -98,11 +102,10 @@ def _cause(error: BaseException) -> str:
     return "no answer" if isinstance(error, trio.TooSlowError) else str(error)
 
 
-async def _exchange_status(connection: Connection, view: ChainView) -> None:
-    """Send our Status, read and check theirs (wire.md: it is the first message, due within 5 s)."""
-    version = connection.capabilities["eth"].version
+def our_status(version: int, view: ChainView) -> Status:
+    """What we say of ourselves: on this chain, with nothing but the genesis block."""
     network = view.network
-    fresh = Status(
+    return Status(
         version,
         network.network_id,
         network.genesis_hash,
@@ -112,9 +115,15 @@ async def _exchange_status(connection: Connection, view: ChainView) -> None:
         earliest=0,
         latest=0,
     )
+
+
+async def _exchange_status(connection: Connection, view: ChainView) -> None:
+    """Send our Status, read and check theirs (wire.md: it is the first message, due within 5 s)."""
+    version = connection.capabilities["eth"].version
+    network = view.network
     try:
         with trio.fail_after(STATUS_TIMEOUT):
-            await connection.send("eth", EthMessage.STATUS, encode_status(fresh))
+            await connection.send("eth", EthMessage.STATUS, encode_status(our_status(version, view)))
             message = await connection.receive()
     except trio.TooSlowError as error:
         raise HandshakeFailed("no Status within 5 seconds") from error

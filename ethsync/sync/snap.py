@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ethsync.errors import DatadirMismatch
-from ethsync.peers.greeting import ChainView
+from ethsync.peers.greeting import LATER_THAN_ANY_FORK, ChainView
 from ethsync.peers.pool import PeerPool, run_pool
 from ethsync.store.datadir import Datadir, open_datadir
 from ethsync.store.schema import FACT_PIVOT, FACT_RUNS, FACT_VERIFIED, FORMAT_VERSION, Format, header_key
@@ -178,7 +178,7 @@ async def _download(
 ) -> Header:
     """Everything that needs peers or the writer. Returns once all of it is on the disk."""
     changes = Changes()
-    known = (header.number, header.timestamp) if header is not None else (1 << 62, int(time.time()))
+    known = (header.number, header.timestamp) if header is not None else (LATER_THAN_ANY_FORK, int(time.time()))
     pool = PeerPool(changes.ring, ChainView(options.network, *known))
     kept = await trio.to_thread.run_sync(read_kept, datadir, trio.from_thread.check_cancelled)
     progress.restarts = int(datadir.accounts.get(FACT_RUNS) or b"0")
