@@ -124,6 +124,32 @@ def bench(accounts: int, slots: int, codes: int, as_json: bool) -> int:
     return run(accounts, slots, codes, as_json)
 
 
+@commands.command()
+@click.argument("node", metavar="ENODE|ENR")
+@click.option("--network", default="mainnet", show_default=True, help="What to say if the node waits for our Status.")
+@AS_JSON
+def probe(node: str, network: str, as_json: bool) -> int:
+    """Look at one node: client, chain, fork, latency, and whether it really serves snap for its head."""
+    from ethsync.commands.probe import run
+
+    return run(node, network, as_json)
+
+
+@commands.group()
+def rlpx() -> None:
+    """The encrypted transport."""
+
+
+@rlpx.command()
+@click.argument("node", metavar="ENODE|ENR")
+@click.option("--quiet", is_flag=True, help="Send nothing by itself: no Status, no Pong.")
+def console(node: str, quiet: bool) -> int:
+    """Talk to a node: send any message, see every frame decoded. `help` in it lists what can be said."""
+    from ethsync.commands.console import run
+
+    return run(node, quiet)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     try:
