@@ -19,6 +19,12 @@ class Endpoint(NamedTuple):
     ip: IPAddress
     port: int
 
+    @classmethod
+    def of(cls, ip: IPAddress, port: int) -> Endpoint:
+        """An endpoint, with an IPv4 address that came mapped into IPv6 (RFC 4291, 2.5.5.2) written as what it is."""
+        mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
+        return cls(mapped or ip, port)
+
     def __str__(self) -> str:
         return f"[{self.ip}]:{self.port}" if self.ip.version == 6 else f"{self.ip}:{self.port}"
 

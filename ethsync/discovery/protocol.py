@@ -59,7 +59,7 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """A node that we did not ask proved that it has this address (it answered a challenge of ours)."""
+    """A node that we did not ask proved its key to us. That it really has the address of its record is not proven."""
 
     node: Node
 
