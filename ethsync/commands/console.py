@@ -13,7 +13,7 @@ from ethsync.commands.targets import parse_target
 from ethsync.console.session import run_console
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from ethsync.wire.enode import Enode
 
@@ -31,7 +31,7 @@ async def _run(enode: Enode, quiet: bool) -> None:
     await run_console(enode, coincurve.PrivateKey(), read_lines(), click.echo, quiet=quiet)
 
 
-async def read_lines() -> AsyncIterator[str]:
+async def read_lines() -> AsyncGenerator[str, None]:
     """Lines of standard input; a prompt is shown if a person types them."""
     stdin = trio.wrap_file(sys.stdin)
     while True:

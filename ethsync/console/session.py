@@ -6,6 +6,7 @@ sent that was not typed.
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from ethsync.wire.snap import MAX_MESSAGE_SIZE
 from ethsync.wire.status import decode_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     import coincurve
 
@@ -118,18 +119,18 @@ class Console:
 async def run_console(
     enode: Enode,
     key: coincurve.PrivateKey,
-    lines: AsyncIterator[str],
+    lines: AsyncGenerator[str, None],
     write: Callable[[str], None],
     *,
     quiet: bool = False,
 ) -> None:
-    """Dial a node and hold a conversation until the lines end or the node leaves. Raises PeerError."""
+    """Dial a node and hold a conversation until the lines, which this closes, end or the node leaves. Raises PeerError."""
     try:
         with trio.fail_after(DIAL_TIMEOUT):
             stream = await trio.open_tcp_stream(enode.host, enode.tcp_port)
     except (OSError, trio.TooSlowError) as error:
         raise PeerGone(f"cannot reach {enode.host}:{enode.tcp_port}") from error
-    async with stream:
+    async with stream, aclosing(lines):
         console = await _open(stream, enode, key, write, quiet)
         async with trio.open_nursery() as nursery:
 

@@ -36,8 +36,8 @@ async def run_discovery(
 ) -> None:
     """Drive `finder` until cancelled.
 
-    `found` is called with each node that is worth dialling, `address_seen` with what others say of our address. Whatever
-    strangers send ends at the finder: nothing of it is raised here.
+    `found` is called with each node that is worth dialling, `address_seen` with what others say of our address.
+    Whatever strangers send ends at the finder: nothing of it is raised here.
     """
     service = _Service(finder, sockets, found, address_seen)
     async with trio.open_nursery() as nursery:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ethsync.discovery.node import Datagram
 
 LARGEST_DATAGRAM = 2048
-"""Bytes read at once: discv5 packets have at most 1,280, EthereumJS sends discv4 packets of 1,373; what is longer is cut
-and dropped by the decoders."""
+"""Bytes read at once: discv5 packets have at most 1,280, EthereumJS sends discv4 packets of 1,373; what is longer is
+cut and dropped by the decoders."""
 
 RECEIVE_BUFFER = 1 << 20
 """Bytes that the kernel may hold for us: a second of heavy traffic. A flood beyond that is dropped at no cost to us."""
