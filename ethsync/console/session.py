@@ -124,7 +124,10 @@ async def run_console(
     *,
     quiet: bool = False,
 ) -> None:
-    """Dial a node and hold a conversation until the lines, which this closes, end or the node leaves. Raises PeerError."""
+    """Dial a node and hold a conversation until `lines` end, which are closed here, or the node leaves.
+
+    Raises PeerError.
+    """
     try:
         with trio.fail_after(DIAL_TIMEOUT):
             stream = await trio.open_tcp_stream(enode.host, enode.tcp_port)
