@@ -34,11 +34,12 @@ LARGEST_PACKET = 1280
 
 LARGEST_NEIGHBORS = 1600
 """Bytes of a Neighbors that we take. EthereumJS sends all 16 nodes in one packet, which has 1,373 bytes with IPv4 and
-1,573 with IPv6 addresses. Reading those costs nothing, and refusing them would make it useless to ask such nodes."""
+1,565 with IPv6 addresses. It may only answer a question of ours, so that its size costs us little, and refusing it
+would make it useless to ask such nodes."""
 
 MAX_NEIGHBORS = 12
-"""Nodes in one packet of ours: with IPv6 addresses they take 1,212 bytes, and 13 would take 1,303 (go-ethereum
-v4wire, MaxNeighbors)."""
+"""Nodes in one packet of ours: with IPv6 addresses they take up to 1,205 bytes, and 13 would take 1,296
+(go-ethereum v4wire, MaxNeighbors)."""
 
 _MOST_NODES = 64  # items that are looked at in a Neighbors: four times what anybody may answer
 _UNSPECIFIED = IPv4Address(0)

@@ -1,0 +1,151 @@
+"""Requests that a discv4 node has made and that wait: for their turn, or for their answer."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ethsync.discovery.node import Endpoint, Node
+
+
+class Purpose(Enum):
+    """What a request is for."""
+
+    PING = "ping"
+    FIND = "find"
+    RECORD = "record"
+
+
+class Phase(Enum):
+    """How far a request has come. A ping is sent at once; the others only to a node that should believe our address."""
+
+    AWAITS_PONG = "awaits pong"
+    """We pinged the node; if it does not answer, it is not asked."""
+    AWAITS_PING = "awaits ping"
+    """It answered and may ping us back; at the deadline it is asked in any case."""
+    AWAITS_TURN = "awaits turn"
+    """Another search waits for the same node's answer, and nothing in an answer says to which it belongs."""
+    SENT = "sent"
+    """It was asked."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One request to `node`.
+
+    `unasked` are those that nobody asked for but this protocol itself; `meets` those of them that ping back a node
+    which pinged us first. `target` (64 bytes) belongs to a search for nodes, and so do the last four: the nodes found
+    by id, the keys of all that were named, the packets that came and those of them that were signed by the node.
+    """
+
+    token: int
+    node: Node
+    purpose: Purpose
+    target: bytes = b""
+    unasked: bool = False
+    meets: bool = False
+    phase: Phase = Phase.AWAITS_PONG
+    deadline: float = float("inf")
+    packet_hash: bytes = b""
+    found: dict[bytes, Node] = field(default_factory=dict)
+    named: set[bytes] = field(default_factory=set)
+    tries: int = 0
+    parts: int = 0
+
+    @property
+    def is_searching(self) -> bool:
+        """Whether it waits for Neighbors."""
+        return self.purpose is Purpose.FIND and self.phase is Phase.SENT
+
+    def is_to(self, node: Node) -> bool:
+        """Whether it was made to that node at that endpoint."""
+        return self.node.node_id == node.node_id and self.node.endpoint == node.endpoint
+
+
+class Calls:
+    """The calls in flight: by token, by endpoint, and by deadline."""
+
+    def __init__(self, most: int, most_per_endpoint: int) -> None:
+        self._most = most
+        self._most_per_endpoint = most_per_endpoint
+        self._by_token: dict[int, Call] = {}
+        self._by_endpoint: dict[Endpoint, list[Call]] = {}
+        self._deadlines: list[tuple[float, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._by_token)
+
+    def has_room(self, endpoint: Endpoint) -> bool:
+        """Whether one more may be made there."""
+        return len(self._by_token) < self._most and len(self.at(endpoint)) < self._most_per_endpoint
+
+    def add(self, call: Call) -> None:
+        """Begin to wait; `wait` or `sent` says until when."""
+        self._by_token[call.token] = call
+        self._by_endpoint.setdefault(call.node.endpoint, []).append(call)
+
+    def queue(self, call: Call) -> None:
+        """The call waits until another one ends; that one has a deadline."""
+        call.phase, call.deadline = Phase.AWAITS_TURN, float("inf")
+
+    def wait(self, call: Call, phase: Phase, deadline: float) -> None:
+        """The call goes into a phase that ends at `deadline`."""
+        call.phase, call.deadline = phase, deadline
+        heapq.heappush(self._deadlines, (deadline, call.token))
+
+    def sent(self, call: Call, packet_hash: bytes, deadline: float) -> None:
+        """The call went out in a packet with this hash."""
+        call.packet_hash = packet_hash
+        self.wait(call, Phase.SENT, deadline)
+
+    def remove(self, call: Call) -> None:
+        """It is over."""
+        del self._by_token[call.token]
+        rest = self._by_endpoint[call.node.endpoint]
+        rest.remove(call)
+        if not rest:
+            del self._by_endpoint[call.node.endpoint]
+
+    def at(self, endpoint: Endpoint) -> tuple[Call, ...]:
+        """All calls to an endpoint, oldest first."""
+        return tuple(self._by_endpoint.get(endpoint, ()))
+
+    def to(self, node: Node) -> list[Call]:
+        """All calls to a node at its endpoint, oldest first."""
+        return [call for call in self.at(node.endpoint) if call.is_to(node)]
+
+    def search(self, node: Node) -> Call | None:
+        """The one search for nodes that waits for this node's answer."""
+        return next((call for call in self.to(node) if call.is_searching), None)
+
+    def queued(self, node: Node) -> list[Call]:
+        """The searches that wait for that one to end."""
+        return [call for call in self.to(node) if call.phase is Phase.AWAITS_TURN]
+
+    def answered_by(self, packet_hash: bytes, purpose: Purpose, source: Endpoint) -> list[Call]:
+        """The calls that an answer from `source` to the packet with this hash belongs to.
+
+        They can be several: nothing in a packet differs from the one before if it is of the same second.
+        """
+        return [call for call in self.at(source) if call.purpose is purpose and call.packet_hash == packet_hash]
+
+    @property
+    def deadline(self) -> float:
+        """When the next phase ends, infinity if none waits."""
+        while self._deadlines:
+            at, token = self._deadlines[0]
+            call = self._by_token.get(token)
+            if call is not None and call.deadline == at:
+                return at
+            heapq.heappop(self._deadlines)
+        return float("inf")
+
+    def due(self, now: float) -> Iterator[Call]:
+        """The calls whose phase is over. Each must be removed or wait for something else before the next one."""
+        while self.deadline <= now:
+            yield self._by_token[self._deadlines[0][1]]
