@@ -135,6 +135,16 @@ def probe(node: str, network: str, as_json: bool) -> int:
     return run(node, network, as_json)
 
 
+@commands.command()
+@DATADIR
+@AS_JSON
+def peers(datadir: Path, as_json: bool) -> int:
+    """Show the peers of a running or past sync: score, latency, bytes, outcomes, direction, client."""
+    from ethsync.commands.peers import run
+
+    return run(datadir, as_json)
+
+
 @commands.group()
 def rlpx() -> None:
     """The encrypted transport."""

@@ -36,6 +36,10 @@ class LRU(Generic[K, V]):
         if len(self._entries) > self.capacity:
             self._entries.popitem(last=False)
 
+    def items(self) -> list[tuple[K, V]]:
+        """All entries, the least recently used first."""
+        return list(self._entries.items())
+
     def pop(self, key: K) -> V | None:
         """Remove and return a value, or None."""
         return self._entries.pop(key, None)

@@ -82,14 +82,14 @@ async def accept_peer(
     async with accept_connection(stream, key=key, hello=our_hello(key)) as connection:
         admit(connection)
         enode = Enode(connection.remote_public_key, address[0], address[1], 0)
-        yield await _greet(number, enode, connection, view)
+        yield await _greet(number, enode, connection, view, inbound=True)
 
 
-async def _greet(number: int, enode: Enode, connection: Connection, view: ChainView) -> Peer:
+async def _greet(number: int, enode: Enode, connection: Connection, view: ChainView, *, inbound: bool = False) -> Peer:
     if eth.NAME not in connection.capabilities or snap.NAME not in connection.capabilities:
         raise UselessPeer(f"{connection.remote_hello.client_id} does not offer eth/68 or eth/69 together with snap/1")
     await _exchange_status(connection, view)
-    return Peer(number, enode, connection)
+    return Peer(number, enode, connection, inbound)
 
 
 def _cause(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ethsync.discovery.bounded import LRU
 from ethsync.errors import Disproved, PeerError, PeerGone, UselessPeer
 from ethsync.peers.assignment import Candidate
 from ethsync.peers.greeting import ChainView, dial_peer
@@ -31,6 +32,22 @@ MOST_MALFORMED = 3
 """Undecodable answers of one kind in a row after which we hang up; the node may come back later."""
 
 
+MOST_ACQUAINTANCES = 4096
+"""Nodes remembered after their connection has ended; 2 MB. A sync over days meets a few thousand."""
+
+
+@dataclass(slots=True, eq=False)
+class Acquaintance:
+    """What stays known of a node between its connections. `bytes_received` are of those that have ended."""
+
+    record: Record
+    client: str = ""
+    address: str = ""
+    inbound: bool = False
+    connections: int = 0
+    bytes_received: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class PeerPool:
     """Connected peers by number. Only `run_pool` adds and removes; `changed` is called whenever something did."""
@@ -47,7 +64,7 @@ class PeerPool:
     """Why a wanted node is not connected, by public key."""
     wire_bytes: int = 0
     """Bytes received over connections that have ended."""
-    _records: dict[bytes, Record] = field(default_factory=dict)
+    _known: LRU[bytes, Acquaintance] = field(default_factory=lambda: LRU(MOST_ACQUAINTANCES))
     _scopes: dict[int, trio.CancelScope] = field(default_factory=dict)
     _verdicts: dict[int, PeerError] = field(default_factory=dict)
     _count: int = 0
@@ -97,7 +114,11 @@ class PeerPool:
     def connected(self, peer: Peer) -> Iterator[trio.CancelScope]:
         """Hold a peer in the pool for the life of its connection. What we learned of the node is kept."""
         key = peer.enode.public_key
-        peer.record = self._records.setdefault(key, new_record())
+        known = self._known.get(key) or Acquaintance(new_record())
+        self._known.put(key, known)
+        known.client, known.address = peer.client, f"{peer.enode.host}:{peer.enode.tcp_port}"
+        known.inbound, known.connections = peer.inbound, known.connections + 1
+        peer.record = known.record
         for track in peer.record.tracks.values():
             track.in_flight = 0
         self.failures.pop(key, None)
@@ -110,11 +131,16 @@ class PeerPool:
             finally:
                 del self.peers[peer.number], self._scopes[peer.number]
                 self.wire_bytes += peer.connection.bytes_received
+                known.bytes_received += peer.connection.bytes_received
                 peer.fail(PeerGone(f"{peer} is gone"))
                 self.changed()
         verdict = self._verdicts.pop(peer.number, None)
         if verdict is not None:
             raise verdict
+
+    def acquaintances(self) -> list[tuple[bytes, Acquaintance]]:
+        """All nodes that were connected in this run, by public key, unless too many others came after them."""
+        return self._known.items()
 
     def next_number(self) -> int:
         """A number that no peer had before."""

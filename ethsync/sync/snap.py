@@ -15,6 +15,7 @@ import trio
 from ethsync.errors import DatadirMismatch
 from ethsync.peers.greeting import LATER_THAN_ANY_FORK, ChainView
 from ethsync.peers.pool import PeerPool, run_pool
+from ethsync.peers.roster import run_roster
 from ethsync.store.datadir import Datadir, open_datadir
 from ethsync.store.schema import FACT_PIVOT, FACT_RUNS, FACT_VERIFIED, FORMAT_VERSION, Format, header_key
 from ethsync.store.writer import Writer, check_space, run_writer
@@ -187,6 +188,7 @@ async def _download(
         writer: Writer = await services.start(partial(run_writer, datadir, floor=options.space_floor))
         await services.start(run_pool, pool, options.peers, options.key)
         services.start_soon(run_meter, progress, pool, writer)
+        services.start_soon(run_roster, pool, options.datadir)
         if header is None:
             header = await fetch_header(pool, changes, options.head, options.patience)
             datadir.headers.put(header_key(header.number), header.raw)
