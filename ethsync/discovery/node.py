@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, NamedTuple
 
+from ethsync.discovery.addresses import is_lan
 from ethsync.wire import keys
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ethsync.wire.enode import Enode
     from ethsync.wire.enr import IPAddress, NodeRecord
 
@@ -51,18 +54,41 @@ class Node:
 
 
 def node_of_record(record: NodeRecord, *, prefer_ip6: bool = False) -> Node | None:
-    """The node that a record describes; None if the record has no address with a discovery port."""
-    v4 = (
-        Node(record.node_id, record.public_key, Endpoint(record.ip, record.udp), record.tcp, record)
-        if (record.ip is not None and record.udp)
-        else None
-    )
-    v6 = (
-        Node(record.node_id, record.public_key, Endpoint(record.ip6, record.udp6), record.tcp6, record)
-        if (record.ip6 is not None and record.udp6)
-        else None
-    )
-    return (v6 or v4) if prefer_ip6 else (v4 or v6)
+    """The node that a record describes; None if the record has no address with a discovery port.
+
+    Of two addresses the one that reaches further counts, as in geth (p2p/enode/node.go); of two that reach equally far
+    the preferred one.
+    """
+    found = [
+        (_reach(endpoint.ip), (endpoint.ip.version == 6) == prefer_ip6, endpoint, tcp_port)
+        for endpoint, tcp_port in _endpoints(record)
+        if endpoint.port and not endpoint.ip.is_multicast
+    ]
+    if not found:
+        return None
+    _, _, endpoint, tcp_port = max(found, key=lambda each: each[:2])
+    return Node(record.node_id, record.public_key, endpoint, tcp_port, record)
+
+
+def _endpoints(record: NodeRecord) -> Iterator[tuple[Endpoint, int]]:
+    """UDP endpoints of a record, each with its TCP port. A mapped IPv4 address has the ports of IPv4."""
+    if record.ip is not None:
+        yield Endpoint(record.ip, record.udp), record.tcp
+    if record.ip6 is not None:
+        mapped = record.ip6.ipv4_mapped is not None
+        udp_port, tcp_port = (record.udp, record.tcp) if mapped else (record.udp6, record.tcp6)
+        yield Endpoint.of(record.ip6, udp_port), tcp_port
+
+
+def _reach(ip: IPAddress) -> int:
+    """From how far away an address can be reached: 0 nowhere, 1 this machine, 2 link, 3 site, 4 everywhere."""
+    if ip.is_unspecified:
+        return 0
+    if ip.is_loopback:
+        return 1
+    if ip.is_link_local:
+        return 2
+    return 3 if is_lan(ip) else 4
 
 
 def node_of_enode(enode: Enode) -> Node | None:
@@ -74,7 +100,7 @@ def node_of_enode(enode: Enode) -> Node | None:
     if not enode.udp_port:
         return None
     key = enode.public_key
-    return Node(keys.node_id(key), key, Endpoint(ip, enode.udp_port), enode.tcp_port)
+    return Node(keys.node_id(key), key, Endpoint.of(ip, enode.udp_port), enode.tcp_port)
 
 
 def distance(left: bytes, right: bytes) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import itertools
+import string
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, TypeAlias
@@ -30,6 +31,8 @@ PREFIX = "enr:"  # of the text form (EIP-778, "Text Encoding")
 SCHEME = b"v4"  # the one identity scheme that is in use (EIP-778)
 
 _HINT = "write enr: followed by the record in base64url"
+_SHOWN = 60  # characters of a wrong text that an error repeats: enough to find it again
+_BASE64URL = frozenset(string.ascii_letters + string.digits + "-_")  # RFC 4648, section 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,23 @@ class NodeRecord:
 
 def decode_record(raw: rlp.Buffer) -> NodeRecord:
     """Decode a record and check its form and signature. Raises `MalformedMessage`."""
+    record = split_record(raw)
+    if not record.is_signed:
+        raise MalformedMessage("node record with a wrong signature")
+    return record.content
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRecord:
+    """A record whose form is right, and whether its signature is."""
+
+    content: NodeRecord
+    signature: bytes
+    is_signed: bool
+
+
+def split_record(raw: rlp.Buffer) -> SignedRecord:
+    """Decode a record and find out whether its signature holds. Raises `MalformedMessage` only for a wrong form."""
     if len(raw) > MAX_SIZE:
         raise MalformedMessage(f"node record of {len(raw)} bytes, more than {MAX_SIZE}")
     raw = bytes(raw)
@@ -133,36 +153,51 @@ def decode_record(raw: rlp.Buffer) -> NodeRecord:
     if rlp.string(values.get(b"id", b"\x80")) != SCHEME:
         raise MalformedMessage("node record with another identity scheme than v4")
     point = keys.decompress(rlp.string(values.get(b"secp256k1", b"\x80")))
-    if not keys.is_signed_by(point, keccak256(rlp.encode_list(fields[1:])), signature):
-        raise MalformedMessage("node record with a wrong signature")
+    is_signed = keys.is_signed_by(point, keccak256(rlp.encode_list(fields[1:])), signature)
     public_key = keys.identity(point)
-    return NodeRecord(raw, seq, public_key, keys.node_id(public_key), pairs)
+    return SignedRecord(NodeRecord(raw, seq, public_key, keys.node_id(public_key), pairs), signature, is_signed)
 
 
 def parse_record(text: str) -> NodeRecord:
     """Read the text form `enr:…`. Raises `ConfigError` that says what is wrong with it."""
+    record = parse_unverified(text)
+    if not record.is_signed:
+        raise ConfigError(f"not a node record: {_shortened(text)}: the signature is wrong", hint=_HINT)
+    return record.content
+
+
+def parse_unverified(text: str) -> SignedRecord:
+    """Read the text form, whether its signature holds or not. Raises `ConfigError` for a wrong form."""
     text = text.strip()
     if not text.startswith(PREFIX):
-        raise ConfigError(f"not a node record: {text!r} does not begin with {PREFIX}", hint=_HINT)
+        raise ConfigError(f"not a node record: {_shortened(text)} does not begin with {PREFIX}", hint=_HINT)
     try:
-        return decode_record(decode_base64url(text.removeprefix(PREFIX)))
+        return split_record(decode_base64url(text.removeprefix(PREFIX)))
     except MalformedMessage as error:
-        raise ConfigError(f"not a node record: {text!r}: {error}", hint=_HINT) from error
+        raise ConfigError(f"not a node record: {_shortened(text)}: {error}", hint=_HINT) from error
+
+
+def _shortened(text: str) -> str:
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}…"
 
 
 def decode_base64url(text: str) -> bytes:
     """Decode base64url without padding (RFC 4648, section 5). Raises `MalformedMessage`."""
+    if not _BASE64URL.issuperset(text):  # Python would take the other alphabet and padding too
+        raise MalformedMessage("text is not base64url")
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error as error:
         raise MalformedMessage("text is not base64url") from error
 
 
 def sign_record(key: coincurve.PrivateKey, seq: int, pairs: Mapping[bytes, bytes]) -> NodeRecord:
     """Make a record. `pairs` are further keys with their values in RLP; `id` and `secp256k1` are added.
 
-    Raises `LocalProtocolError` if it gets longer than 300 bytes.
+    Raises `LocalProtocolError` if it gets longer than 300 bytes or if `seq` does not fit 64 bits.
     """
+    if not 0 <= seq < 1 << 64:
+        raise LocalProtocolError(f"our node record would have the sequence number {seq}, which is not one of 64 bits")
     every = {
         **pairs,
         b"id": rlp.encode_bytes(SCHEME),
