@@ -17,7 +17,7 @@ import numpy as np
 from ethsync.errors import ConfigError
 from ethsync.hashing import EMPTY_CODE_HASH, EMPTY_TRIE_ROOT, keccak256
 from ethsync.kernels.keccak import hash_many
-from ethsync.networks import Network
+from ethsync.networks import TIME_FORKS, Fork, Network
 from ethsync.state.tries import root_of
 from ethsync.wire import rlp
 from ethsync.wire.forkid import ForkSchedule
@@ -68,6 +68,7 @@ def network_from_genesis(source: GenesisSource) -> Network:
         forks=ForkSchedule(header.hash, header.timestamp, *fork_points(config, header.timestamp)),
         genesis_header_raw=header.raw,
         genesis_state_root=header.state_root,
+        named_forks=named_forks(config, header.timestamp),
     )
 
 
@@ -131,6 +132,22 @@ def fork_points(config: Mapping[str, Any], genesis_time: int) -> tuple[tuple[int
     blocks = {_number(config, key) for key, value in config.items() if key.endswith("Block") and value is not None}
     times = {_number(config, key) for key, value in config.items() if key.endswith("Time") and value is not None}
     return tuple(sorted(blocks - {0})), tuple(sorted(time for time in times if time > genesis_time))
+
+
+def named_forks(config: Mapping[str, Any], genesis_time: int) -> tuple[Fork, ...]:
+    """The same forks under their names: `shanghaiTime` is Shanghai, `bpo1Time` BPO1."""
+    points = fork_points(config, genesis_time)
+    found = [
+        Fork(_fork_name(key.removesuffix(ending)), _number(config, key), by_time)
+        for ending, by_time in (("Block", False), ("Time", True))
+        for key, value in config.items()
+        if key.endswith(ending) and value is not None and _number(config, key) in points[by_time]
+    ]
+    return tuple(sorted(found, key=lambda fork: (fork.by_time, fork.at)))
+
+
+def _fork_name(word: str) -> str:
+    return next((name for name in TIME_FORKS if name.casefold() == word.casefold()), word[:1].upper() + word[1:])
 
 
 def _header_tail(document: Mapping[str, Any]) -> dict[str, bytes | int]:

@@ -7,19 +7,40 @@ by the genesis JSON that go-ethereum takes; everything else about it is computed
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ethsync.errors import ConfigError
 from ethsync.wire.forkid import ForkSchedule
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from importlib.resources.abc import Traversable
+
+    from ethsync.wire.forkid import ForkId
 
 BUILT_IN = ("mainnet", "sepolia", "hoodi", "holesky")
 """Names that `load_network` knows; each is a file in `data/`."""
+
+TIME_FORKS = ("Shanghai", "Cancun", "Prague", "Osaka", "BPO1", "BPO2", "BPO3", "BPO4", "BPO5", "Amsterdam", "Bogota")
+"""Forks by time, in their order (go-ethereum at 02b73d4e, params/config.go, CheckConfigForkOrder, without UBT)."""
+
+LATEST_TIME = 10**11
+"""No fork is later: the year 5138. A larger number is a time in milliseconds, or a slip."""
+
+_MOST_DIGITS = 20  # of a number that is looked at: enough to see that it is too large
+_SIMILAR = 0.8  # likeness (difflib's ratio) from which a name is a misspelling: Amsterdm is, BPO6 for BPO5 is not
+
+
+class Fork(NamedTuple):
+    """A change of rules under its name. `at` is a block number or, if `by_time`, seconds since 1970."""
+
+    name: str
+    at: int
+    by_time: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +63,8 @@ class Network:
     """`enr:` records of discv5 entry points."""
     dns: tuple[str, ...] = ()
     """`enrtree://` URLs of EIP-1459 node lists."""
+    named_forks: tuple[Fork, ...] = ()
+    """Every fork of `forks` under its name, in their order; several may be passed at once."""
     genesis_header_raw: bytes | None = None
     """RLP of the genesis header."""
     genesis_state_root: bytes | None = None
@@ -56,6 +79,13 @@ class Network:
     def genesis_time(self) -> int:
         """Timestamp of the genesis block, in seconds since 1970."""
         return self.forks.genesis_time
+
+    def fork_name(self, passed: int) -> str:
+        """What the rules are called after so many forks: the name of the last one, or of all that came with it."""
+        if passed == 0:
+            return "genesis"
+        point = self.forks.points[passed - 1]
+        return ", ".join(fork.name for fork in self.named_forks if fork.at == point) or f"the fork at {point}"
 
 
 def load_network(name_or_path: str | Path) -> Network:
@@ -78,6 +108,11 @@ def load_network(name_or_path: str | Path) -> Network:
     return network_from_genesis(path)
 
 
+def built_in_networks() -> tuple[Network, ...]:
+    """All built-in networks."""
+    return tuple(_built_in(name) for name in BUILT_IN)
+
+
 def _data_directory() -> Traversable:
     package = resources.files("ethsync")
     installed = package / "data"
@@ -89,17 +124,97 @@ def _built_in(name: str) -> Network:
     directory = _data_directory()
     facts = tomllib.loads((directory / f"{name}.toml").read_text(encoding="utf-8"))
     discv5 = tomllib.loads((directory / "discv5.toml").read_text(encoding="utf-8"))
+    genesis_hash = bytes.fromhex(facts["genesis_hash"].removeprefix("0x"))
+    named_forks = (*_forks(facts, "block_forks", by_time=False), *_forks(facts, "time_forks", by_time=True))
     return Network(
         name=name,
         chain_id=facts["chain_id"],
         network_id=facts["network_id"],
-        forks=ForkSchedule(
-            genesis_hash=bytes.fromhex(facts["genesis_hash"].removeprefix("0x")),
-            genesis_time=facts["genesis_time"],
-            block_forks=tuple(fork["at"] for fork in facts["block_forks"]),
-            time_forks=tuple(fork["at"] for fork in facts["time_forks"]),
-        ),
+        forks=fork_schedule(genesis_hash, facts["genesis_time"], named_forks),
         boot_nodes=tuple(facts["boot_nodes"]),
         v5_boot_nodes=tuple(discv5["boot_nodes"]),
         dns=tuple(facts["dns"]),
+        named_forks=named_forks,
     )
+
+
+def _forks(facts: dict[str, Any], key: str, *, by_time: bool) -> tuple[Fork, ...]:
+    return tuple(Fork(fork["name"], fork["at"], by_time) for fork in facts[key])
+
+
+def fork_schedule(genesis_hash: bytes, genesis_time: int, named_forks: tuple[Fork, ...]) -> ForkSchedule:
+    """The schedule that these forks make."""
+    return ForkSchedule(
+        genesis_hash,
+        genesis_time,
+        block_forks=tuple(fork.at for fork in named_forks if not fork.by_time),
+        time_forks=tuple(fork.at for fork in named_forks if fork.by_time),
+    )
+
+
+def name_fork_id(fork_id: ForkId, networks: Iterable[Network]) -> str | None:
+    """Say which of these networks a fork id belongs to and how far it is: "mainnet, after BPO2"; None if to none."""
+    for network in networks:
+        passed = network.forks.passed(fork_id.hash)
+        if passed is not None:
+            return f"{network.name}, {'at' if passed == 0 else 'after'} {network.fork_name(passed)}"
+    return None
+
+
+def parse_fork_override(text: str) -> tuple[str, int]:
+    """Read `NAME=TIME`, for `with_fork`. Raises `ConfigError`."""
+    name, _, time = text.partition("=")
+    if not (name.isascii() and name.isalnum() and time.isascii() and time.isdigit()):
+        raise ConfigError(f"'{text}' is not a fork with its time", hint="write for example Amsterdam=1791294816")
+    return name, int(time[:_MOST_DIGITS])
+
+
+def with_fork(network: Network, name: str, time: int) -> Network:
+    """Return the same network with a time fork at another time (seconds since 1970), or with one more time fork.
+
+    The fork id follows. Letter case of `name` does not matter. Raises `ConfigError` if the time can be none, if the
+    forks would come in another order than `TIME_FORKS`, or if the name looks like a misspelt one.
+    """
+    fork = Fork(_fork_called(name, network), time, by_time=True)
+    if not network.genesis_time < time < LATEST_TIME:
+        hint = "give the time in seconds since 1970, after the genesis"
+        raise ConfigError(f"{fork.name} cannot be at {time} on {network.name}", hint=hint)
+    others = [each for each in network.named_forks if each.name != fork.name]
+    _check_order(fork, [each for each in others if each.by_time], network)
+    named_forks = tuple(sorted((*others, fork), key=lambda each: (each.by_time, each.at)))
+    schedule = fork_schedule(network.genesis_hash, network.genesis_time, named_forks)
+    return replace(network, forks=schedule, named_forks=named_forks)
+
+
+def _fork_called(name: str, network: Network) -> str:
+    """The name as it is written elsewhere. Raises `ConfigError`."""
+    if any(fork.name.casefold() == name.casefold() for fork in network.named_forks if not fork.by_time):
+        raise ConfigError(f"{name} is a fork by block number, which is long past and cannot be moved")
+    known = [*TIME_FORKS, *(fork.name for fork in network.named_forks if fork.by_time)]
+    found = next((each for each in known if each.casefold() == name.casefold()), None)
+    if found is not None:
+        return found
+    similar = get_close_matches(name.casefold(), [each.casefold() for each in known], cutoff=_SIMILAR)
+    if similar:
+        raise ConfigError(f"no fork is called '{name}'", hint=f"did you mean {_fork_called(similar[0], network)}?")
+    return name
+
+
+def _check_order(fork: Fork, others: list[Fork], network: Network) -> None:
+    """Compare a changed or new fork with the other time forks of its network. Raises `ConfigError`."""
+    is_new = all(each.name != fork.name for each in network.named_forks)
+    ranks = [_rank(each.name) for each in others if each.name in TIME_FORKS]
+    if is_new and ranks and _rank(fork.name) < min(ranks):
+        raise ConfigError(f"{fork.name} is in force since the genesis of {network.name} and cannot be moved")
+    for other in others:
+        first, second = sorted((fork, other), key=lambda each: _rank(each.name))
+        if _rank(first.name) < _rank(second.name) and first.at > second.at:
+            raise ConfigError(
+                f"{second.name} at {second.at} would come before {first.name} at {first.at} on {network.name}",
+                hint="forks keep their order",
+            )
+
+
+def _rank(name: str) -> int:
+    """Position of a fork among all; those that we do not know come last."""
+    return TIME_FORKS.index(name) if name in TIME_FORKS else len(TIME_FORKS)

@@ -65,6 +65,15 @@ class ForkSchedule:
         object.__setattr__(self, "_forks", (*blocks, *times))
         object.__setattr__(self, "_checksums", tuple(value.to_bytes(4, "big") for value in checksums))
 
+    @property
+    def points(self) -> tuple[int, ...]:
+        """Block numbers and times of all forks that count, in the order in which they are passed."""
+        return tuple(point for point, _ in self._forks)
+
+    def passed(self, fork_hash: bytes) -> int | None:
+        """How many of the forks a node with this fork hash has passed; None if the hash is none of this chain."""
+        return self._checksums.index(fork_hash) if fork_hash in self._checksums else None
+
     def fork_id(self, head_number: int, head_time: int) -> ForkId:
         """Return the fork id of a node whose head has this number and time (Unix seconds)."""
         passed = self._passed(head_number, head_time)

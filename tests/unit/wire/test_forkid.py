@@ -1,14 +1,23 @@
-"""Fork ids: the test cases of EIP-2124 and EIP-6122, and the published hashes of the public networks."""
+"""Fork ids: the test cases of EIP-2124, EIP-6122 and go-ethereum."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+import json
+from pathlib import Path
 
 import pytest
 import rlp as oracle
 
 from ethsync.errors import MalformedMessage, UselessPeer
+from ethsync.networks import load_network
 from ethsync.wire.forkid import ForkId, ForkSchedule, decode_fork_id
+
+GETH = json.loads((Path(__file__).parents[2] / "vectors" / "forkid" / "geth.json").read_text())
+GETH_LATEST = 1767747671  # the last fork that this go-ethereum knew of any network: BPO2 of mainnet
+VERDICTS = {
+    "remote stale": "too old: it does not know the fork",
+    "incompatible": "follows another chain or a fork we do not know|passed a fork at .* that we do not know",
+}
 
 MAINNET_GENESIS = bytes.fromhex("d4e56740f876aef8c010b86a40d5f56745a118d0906a34e69aec8c0db1cb8fa3")
 MAINNET_BLOCKS = (
@@ -25,54 +34,51 @@ def fork_id(checksum: int, following: int) -> ForkId:
     return ForkId(checksum.to_bytes(4, "big"), following)
 
 
-@pytest.mark.parametrize(
-    ("genesis", "genesis_time", "chain"),
-    [
-        pytest.param(
-            MAINNET_GENESIS.hex(),
-            0,
-            "0 fc64ec04 1150000 97c2c34c 1920000 91d1f948 2463000 7a64da13 2675000 3edd5b10 4370000 a00bc324 "
-            "7280000 668db0af 9069000 879d6e30 9200000 e029e991 12244000 0eb440f6 12965000 b715077d "
-            "13773000 20c327fc 15050000 f0afd0e3 1681338455 dce96c2d 1710338135 9f3d2254 1746612311 c376cf8b "
-            "1764798551 5167e2a6 1765290071 cba2a1c0 1767747671 07c9462e",
-            id="mainnet",
-        ),
-        pytest.param(
-            "25a5cc106eea7138acab33231d7160d69cb777ee0c2c553fcddf5138993e6dd9",
-            1633267481,
-            "0 fe3366e7 1735371 b96cbd13 1677557088 f7f9bc08 1706655072 88cf81d9 1741159776 ed88b5fd "
-            "1760427360 e2ae4999 1761017184 56078a1e 1761607008 268956b6 1791294816 6c1d9423",
-            id="sepolia",
-        ),
-        pytest.param(
-            "bbe312868b376a3001692a646dd2d7d1e4406380dfd86b98aa8a34d1557c971b",
-            1742212800,
-            "0 bef71d30 1742999832 0929e24e 1761677592 e7e0e7ff 1762365720 3893353e 1762955544 23aa1351",
-            id="hoodi",
-        ),
-        pytest.param(
-            "b5f7f912443c940f21fd611f12828d75b534364ed9e95ca4e307729a4661bde4",
-            1695902100,
-            "0 c61a6098 1696000704 fd4f016b 1707305664 9b192ad0 1740434112 dfbd9bed 1759308480 783def52 "
-            "1759800000 a280a45c 1760389824 9bc6cb31",
-            id="holesky",
-        ),
-    ],
-)
-def test_fork_ids_of_the_public_networks(genesis: str, genesis_time: int, chain: str) -> None:
-    """Values from go-ethereum, core/forkid/forkid_test.go and params/config.go."""
-    words = chain.split()
-    steps = list(zip(map(int, words[::2]), words[1::2], strict=True))
-    forks = [fork for fork, _ in steps[1:]]
-    blocks = tuple(fork for fork in forks if fork < 10**9)
-    times = tuple(fork for fork in forks if fork >= 10**9)
-    schedule = ForkSchedule(bytes.fromhex(genesis), genesis_time, blocks, times)
-    for (fork, checksum), (following, _) in pairwise([*steps, (0, "")]):
-        number, time = (fork, genesis_time) if fork < 10**9 else (blocks[-1] if blocks else 0, fork)
+@pytest.mark.parametrize("network", ["mainnet", "sepolia", "hoodi", "holesky"])
+def test_creation_cases_of_go_ethereum(network: str) -> None:
+    known = load_network(network).forks
+    times = tuple(time for time in known.time_forks if time <= GETH_LATEST)
+    schedule = ForkSchedule(known.genesis_hash, known.genesis_time, known.block_forks, times)
+    for number, time, checksum, following in GETH["creation"][network]:
         assert schedule.fork_id(number, time) == ForkId(bytes.fromhex(checksum), following)
+
+
+@pytest.mark.parametrize("case", GETH["validation"], ids=str)
+def test_validation_cases_of_go_ethereum(case: tuple[bool, int, int, str, int, str]) -> None:
+    with_times, number, time, checksum, following, verdict = case
+    mainnet = load_network("mainnet").forks
+    schedule = ForkSchedule(MAINNET_GENESIS, 0, mainnet.block_forks, mainnet.time_forks if with_times else ())
+    remote = ForkId(bytes.fromhex(checksum), following)
+    if verdict == "accepted":
+        schedule.validate(remote, number, time)
+        return
+    with pytest.raises(UselessPeer, match=VERDICTS[verdict]):
+        schedule.validate(remote, number, time)
+
+
+@pytest.mark.parametrize(
+    ("genesis", "chain"),
+    [
+        # mainnet, Ropsten, Rinkeby and Görli: where their forks were when the EIP was written
+        (MAINNET_GENESIS.hex(),
+         "0 fc64ec04 1150000 97c2c34c 1920000 91d1f948 2463000 7a64da13 2675000 3edd5b10 4370000 a00bc324 "
+         "7280000 668db0af"),
+        ("41941023680923e0fe4d74a34bdac8141f2540e3ae90623718e47d66d1ca4a2d",
+         "0 30c7ddbc 10 63760190 1700000 3ea159c7 4230000 97b544f3 4939394 d6e2149b"),
+        ("6341fd3daf94b748c72ced5a5b26028f2474f5f00d824504e4fa37a75767e177",
+         "0 3b8e0691 1 60949295 2 8bde40dd 3 cb3a64bb 1035301 8d748b57 3660663 e49cab14 4321234 afec6b27"),
+        ("bf7e331f7f7c1dd2e05159666b3bf8bc7a8a3a9eb1d518969eab529dd9b88c1a", "0 a3f5ab08"),
+    ],
+    ids=["mainnet", "ropsten", "rinkeby", "goerli"],
+)  # fmt: skip
+def test_creation_cases_of_eip_2124(genesis: str, chain: str) -> None:
+    words = chain.split()
+    forks, hashes = list(map(int, words[::2])), [bytes.fromhex(word) for word in words[1::2]]
+    schedule = ForkSchedule(bytes.fromhex(genesis), 0, tuple(forks[1:]), ())
+    for fork, checksum, following in zip(forks, hashes, [*forks[1:], 0], strict=True):
+        assert schedule.fork_id(fork, 0) == ForkId(checksum, following)
         if following:  # the last block before the next fork
-            before = (following - 1, time) if following < 10**9 else (number, following - 1)
-            assert schedule.fork_id(*before) == ForkId(bytes.fromhex(checksum), following)
+            assert schedule.fork_id(following - 1, 0) == ForkId(checksum, following)
 
 
 @pytest.mark.parametrize(
@@ -81,15 +87,41 @@ def test_fork_ids_of_the_public_networks(genesis: str, genesis_time: int, chain:
         (0, 0, 0xFC64EC04, 1150000),
         (1149999, 0, 0xFC64EC04, 1150000),
         (7280000, 0, 0x668DB0AF, 9069000),
+        (1150000, 0, 0x97C2C34C, 1920000),
+        (1920000, 0, 0x91D1F948, 2463000),
+        (2463000, 0, 0x7A64DA13, 2675000),
+        (2675000, 0, 0x3EDD5B10, 4370000),
+        (4370000, 0, 0xA00BC324, 7280000),
+        (9069000, 0, 0x879D6E30, 9200000),
+        (9200000, 0, 0xE029E991, 12244000),
+        (12244000, 0, 0x0EB440F6, 12965000),
+        (12965000, 0, 0xB715077D, 13773000),
+        (13773000, 0, 0x20C327FC, 15050000),
         (15050000, 0, 0xF0AFD0E3, 18000000),
         (18000000, 0, 0x4FB8A872, 1668000000),
         (20000000, 0, 0x4FB8A872, 1668000000),
         (20000000, 1668000000, 0xC1FDF181, 0),
-        (20100000, 2669000000, 0xC1FDF181, 0),
+        (20000000, 2668000000, 0xC1FDF181, 0),
     ],
 )
 def test_creation_cases_of_eip_6122(number: int, time: int, checksum: int, following: int) -> None:
     assert WITHDRAWALS.fork_id(number, time) == fork_id(checksum, following)
+
+
+def test_a_time_fork_may_follow_homestead() -> None:
+    """EIP-6122, "Specification"."""
+    schedule = ForkSchedule(MAINNET_GENESIS, 0, (1150000,), (1668000000,))
+    assert schedule.fork_id(1150000, 1668000000) == fork_id(0xCB37B2EE, 0)
+
+
+def test_a_fork_hash_says_how_many_forks_are_passed() -> None:
+    assert WITHDRAWALS.points == (*MAINNET_BLOCKS, 18000000, 1668000000)
+    assert [WITHDRAWALS.passed(fork_id(checksum, 0).hash) for checksum in (0xFC64EC04, 0x97C2C34C, 0xC1FDF181)] == [
+        0,
+        1,
+        14,
+    ]
+    assert WITHDRAWALS.passed(b"\xaf\xec\x6b\x27") is None  # Rinkeby
 
 
 @pytest.mark.parametrize(
