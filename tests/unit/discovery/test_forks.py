@@ -133,8 +133,8 @@ class TestHint:
         forks = self.counted(*[fork_id("07c9462e", AMSTERDAM)] * 31, *[fork_id("07c9462e")] * 9)
 
         assert forks.hint(NOW) == (
-            "most nodes (31 of 40) expect a fork at 1800000000 (2027-01-15 08:00:00 UTC) that this version does not know"
-            "; use --override-fork NAME=1800000000"
+            "most nodes (31 of 40) expect a fork at 1800000000 (2027-01-15 08:00:00 UTC) that this version "
+            "does not know; use --override-fork NAME=1800000000"
         )
 
     def test_what_the_hint_says_makes_us_agree_with_them(self) -> None:
