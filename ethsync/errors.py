@@ -85,6 +85,10 @@ class RequestTimeout(PeerError):
     reason = DisconnectReason.PING_TIMEOUT
 
 
+class LookupFailed(PeerError):
+    """A name could not be looked up: there is no such name, or no server gave an answer."""
+
+
 class PeerGone(PeerError):
     """The connection ended. `remote_reason` is what the peer gave as its reason, if it did."""
 

@@ -1,0 +1,191 @@
+"""`ethsync dns`: reading a DNS node list, and making one."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+import click
+import coincurve
+import trio
+
+from ethsync.discovery.dns_forest import Forest
+from ethsync.discovery.dns_resolver import open_resolver
+from ethsync.discovery.dns_service import Reader
+from ethsync.discovery.dns_tree import Link, build_tree, parse_link
+from ethsync.discovery.node import Endpoint
+from ethsync.errors import ConfigError, LookupFailed
+from ethsync.wire.enr import parse_record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from ethsync.discovery.dns_service import Resolve
+    from ethsync.discovery.dns_sync import TreeSync
+    from ethsync.wire.enr import NodeRecord
+
+EXIT_FAILED = 1
+DNS_PORT = 53  # RFC 1035, section 4.2
+ROOT_TTL = 60  # seconds (the example zone of dnsdisc.md): a root changes, everything else never does
+ENTRY_TTL = 86900
+LONGEST_STRING = 255  # bytes of one part of a TXT record (RFC 1035, section 3.3)
+
+
+@dataclass(slots=True)
+class ListReader:
+    """Reads the list `link` and those that it links to, once. `limit` is how many records are wanted, None for all."""
+
+    link: Link
+    limit: int | None
+    as_json: bool
+    live: bool
+    """Whether to show, on a terminal, how far it is."""
+    printed: int = 0
+
+    async def read(self, forest: Forest, resolve: Resolve) -> int:
+        """Print every record as it is found. Returns an exit code; raises LookupFailed if the list has no root."""
+        reader, shown = Reader(forest, resolve), set()
+        while not (forest.settled or self.enough):
+            for record in await reader.read_next():
+                if record.raw not in shown:
+                    shown.add(record.raw)
+                    self._print(record)
+            self._progress(forest)
+        self._erase()
+        return self._conclude(forest)
+
+    @property
+    def enough(self) -> bool:
+        """Whether the limit is reached."""
+        return self.limit is not None and self.printed >= self.limit
+
+    def _print(self, record: NodeRecord) -> None:
+        self._erase()
+        click.echo(json.dumps(record_facts(record)) if self.as_json else record_line(record))
+        self.printed += 1
+
+    def _progress(self, forest: Forest) -> None:
+        if not self.live:
+            return
+        halves = [half for tree in forest.trees.values() for half in tree.halves]
+        read, left = sum(len(half) for half in halves), sum(half.unresolved for half in halves)
+        click.echo(f"\r\x1b[K{self.printed} records; {read} entries read, {left} to go", err=True, nl=False)
+
+    def _erase(self) -> None:
+        if self.live:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+    def _conclude(self, forest: Forest) -> int:
+        tree = forest.trees[self.link]
+        if tree.root is None:
+            raise LookupFailed(f"cannot read this node list: {tree.trouble}")
+        click.echo(f"{self.printed} records, version {tree.root.seq} of {self.link.domain}", err=True)
+        if self.enough:
+            return 0
+        for each in forest.trees.values():
+            refused = sum(half.refused for half in each.halves)
+            if refused:
+                click.echo(f"{refused} entries of {each.link.domain} are not valid: {each.trouble}", err=True)
+        missing = [line for each in forest.trees.values() for line in shortcomings(each)]
+        for line in missing:
+            click.echo(line, err=True)
+        return EXIT_FAILED if missing else 0
+
+
+def shortcomings(tree: TreeSync) -> Iterator[str]:
+    """What of a list was not read, one line for each reason."""
+    domain = tree.link.domain
+    if tree.root is None:
+        yield f"the linked list {domain} cannot be read: {tree.trouble}"
+    missing = sum(half.lost + half.unresolved for half in tree.halves)
+    if missing:
+        yield f"{missing} entries of {domain} could not be had: {tree.trouble}"
+    beyond = sum(half.beyond for half in tree.halves)
+    if beyond:
+        yield f"{beyond} entries of {domain} were left out: the list is too large or too deep"
+
+
+def run_resolve(link: str, limit: int | None, nameservers: Sequence[str], rate: float, as_json: bool) -> int:
+    """Print the records of a list; 0 if all (or `limit`) were read, 1 otherwise. Raises ConfigError, LookupFailed."""
+    reader = ListReader(parse_link(link), limit, as_json, sys.stderr.isatty())
+    forest = Forest([reader.link], random.Random(), rate)
+    resolve = open_resolver([parse_nameserver(text) for text in nameservers] or None)
+    return trio.run(reader.read, forest, resolve)
+
+
+def run_make(records: Path, key: Path, domain: str, seq: int, links: Sequence[str], as_json: bool) -> int:
+    """Print the TXT records of a list made of a file with one record a line; 0. Raises ConfigError."""
+    lines = [line.strip() for line in _read(records).splitlines()]
+    nodes = [parse_record(line) for line in lines if line and not line.startswith("#")]
+    signer = _parse_key(_read(key), key)
+    link = parse_link(str(Link(signer.public_key.format(), domain)))
+    texts = build_tree(nodes, [parse_link(text) for text in links], link.domain, signer, seq)
+    click.echo(json.dumps(texts) if as_json else "\n".join(zone_lines(texts)))
+    click.echo(str(link), err=True)
+    return 0
+
+
+def record_facts(record: NodeRecord) -> dict[str, Any]:
+    """A record for programs."""
+    v4 = record.ip is not None
+    address = record.ip if v4 else record.ip6
+    return {
+        "enr": str(record),
+        "node_id": f"0x{record.node_id.hex()}",
+        "ip": None if address is None else str(address),
+        "tcp": record.tcp if v4 else record.tcp6,
+        "udp": record.udp if v4 else record.udp6,
+        "fork_id": None if record.fork_id is None else str(record.fork_id),
+    }
+
+
+def record_line(record: NodeRecord) -> str:
+    """A record for people: node id, address, fork id."""
+    facts = record_facts(record)
+    address = "-" if facts["ip"] is None else f"{facts['ip']}:{facts['tcp']}"
+    if record.ip is None and record.ip6 is not None:
+        address = f"[{facts['ip']}]:{facts['tcp']}"
+    return f"{facts['node_id']}  {address:<21}  {facts['fork_id'] or '-'}"
+
+
+def zone_lines(texts: dict[str, str]) -> Iterator[str]:
+    """TXT records, the root's first, as lines of a zone file (RFC 1035, section 5.1)."""
+    for number, (name, text) in enumerate(texts.items()):
+        parts = (text[at : at + LONGEST_STRING] for at in range(0, len(text), LONGEST_STRING))
+        yield f"{name}. {ENTRY_TTL if number else ROOT_TTL} IN TXT " + " ".join(f'"{part}"' for part in parts)
+
+
+def parse_nameserver(text: str) -> Endpoint:
+    """Read `IP`, `IP:PORT` or `[IP]:PORT`. Raises ConfigError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]") or (":" in host and not host.startswith("[")):  # there is no port
+        host, port = text, str(DNS_PORT)
+    try:
+        ip = ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError as error:
+        raise ConfigError(f"not a name server: {text!r} has no IP address", hint="write IP or IP:PORT") from error
+    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+        raise ConfigError(f"not a name server: {text!r} has no valid port", hint="write IP or IP:PORT")
+    return Endpoint(ip, int(port[:6]))
+
+
+def _parse_key(text: str, path: Path) -> coincurve.PrivateKey:
+    digits = text.strip().removeprefix("0x")
+    try:
+        if len(digits) != 64:
+            raise ValueError(f"{len(digits)} digits")
+        return coincurve.PrivateKey(bytes.fromhex(digits))
+    except ValueError as error:
+        raise ConfigError(f"{path} holds no private key", hint="it should be 64 hex digits") from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
