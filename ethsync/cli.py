@@ -146,6 +146,42 @@ def peers(datadir: Path, as_json: bool) -> int:
 
 
 @commands.group()
+def dns() -> None:
+    """Node lists in DNS (EIP-1459)."""
+
+
+@dns.command()
+@click.argument("link", metavar="ENRTREE")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after so many records.")
+@click.option(
+    "--nameserver", "nameservers", multiple=True, metavar="IP[:PORT]", help="A server to ask; may be repeated."
+)
+@click.option("--rate", type=click.FloatRange(0.1, 100), default=3.0, show_default=True, help="Lookups per second.")
+@AS_JSON
+def resolve(link: str, limit: int | None, nameservers: tuple[str, ...], rate: float, as_json: bool) -> int:
+    """Read a whole list, given as enrtree://KEY@domain, check it, and print its node records."""
+    from ethsync.commands.dns import run_resolve
+
+    return run_resolve(link, limit, nameservers, rate, as_json)
+
+
+@dns.command()
+@click.argument("records", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--key", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File with the owner's key."
+)
+@click.option("--domain", required=True, help="Where the list will be.")
+@click.option("--seq", type=click.IntRange(0, 2**64 - 1), required=True, help="Its version; larger than the last one.")
+@click.option("--link", "links", multiple=True, metavar="ENRTREE", help="Another list to link to; may be repeated.")
+@AS_JSON
+def make(records: Path, key: Path, domain: str, seq: int, links: tuple[str, ...], as_json: bool) -> int:
+    """Make a list of a file with one enr:… a line, and print its TXT records as a zone file or JSON."""
+    from ethsync.commands.dns import run_make
+
+    return run_make(records, key, domain, seq, links, as_json)
+
+
+@commands.group()
 def rlpx() -> None:
     """The encrypted transport."""
 
