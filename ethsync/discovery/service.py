@@ -29,15 +29,15 @@ the rest of the program may see."""
 async def run_discovery(
     finder: Finder,
     sockets: Sockets,
-    found: Callable[[Node], None],
+    found: Callable[[str, Node], None],
     address_seen: Callable[[AddressSeen], None],
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Drive `finder` until cancelled.
 
-    `found` is called with each node that is worth dialling, `address_seen` with what others say of our address.
-    Whatever strangers send ends at the finder: nothing of it is raised here.
+    `found` is called with the protocol's name and each node that it finds, `address_seen` with what others say of our
+    address. Whatever strangers send ends at the finder: nothing of it is raised here.
     """
     service = _Service(finder, sockets, found, address_seen)
     async with trio.open_nursery() as nursery:
@@ -51,7 +51,7 @@ async def run_discovery(
 class _Service:
     finder: Finder
     sockets: Sockets
-    found: Callable[[Node], None]
+    found: Callable[[str, Node], None]
     address_seen: Callable[[AddressSeen], None]
     sooner: trio.Event = field(default_factory=trio.Event)
     """Set when a deadline has come up that is earlier than the one waited for."""
@@ -83,8 +83,8 @@ class _Service:
 
     async def flush(self) -> None:
         """Pass on and send what has come of the last step."""
-        for node in self.finder.discovered():
-            self.found(node)
+        for protocol, node in self.finder.discovered():
+            self.found(protocol, node)
         for report in self.finder.address_reports():
             self.address_seen(report)
         await self.sockets.send(self.finder.packets())
