@@ -306,7 +306,7 @@ class Discv4:
     def _on_find_node(self, message: wire.FindNode, packet_hash: bytes, sender: Node, now: float) -> None:
         if not self._has_proof(sender, now):
             return
-        nearest = self._nodes.closest(keys.node_id(message.target), RESULT_LIMIT)[:RESULT_LIMIT]
+        nearest = self._nodes.closest(keys.node_id(message.target), RESULT_LIMIT)
         for part in answer_parts(nearest, sender.endpoint):
             self._send(wire.Neighbors(part, self._expiration()), sender.endpoint)
 
@@ -333,7 +333,7 @@ class Discv4:
         calls = [
             call
             for call in self.calls.answered_by(message.ping_hash, Purpose.PING, sender.endpoint)
-            if call.is_to(sender)
+            if call.node.node_id == sender.node_id
         ]
         if not calls:
             return self._drop("unsolicited")
@@ -345,10 +345,9 @@ class Discv4:
             self._finish(call, Pong(call.token, call.node))
             if call.meets:
                 self._tell(Met(call.node))
-        wait = SETTLING_TIME if self.bonds.is_trusted_by(sender, now) else PING_BACK_TIMEOUT
         for call in self.calls.to(sender):
             if call.phase is Phase.AWAITS_PONG:
-                self.calls.wait(call, Phase.AWAITS_PING, now + wait)
+                self.calls.wait(call, Phase.AWAITS_PING, now + PING_BACK_TIMEOUT)
         self._fetch_if_newer(calls[0].node, proof, message.enr_seq, now)
 
     def _fetch_if_newer(self, node: Node, proof: Proof, announced: int, now: float) -> None:
@@ -378,15 +377,15 @@ class Discv4:
         calls = [
             call
             for call in self.calls.answered_by(message.request_hash, Purpose.RECORD, sender.endpoint)
-            if call.is_to(sender)
+            if call.node.node_id == sender.node_id
         ]
         if not calls:
             return self._drop("unsolicited")
         self.bonds.trust(sender, now)
         try:
             record = decode_record(message.record)
-        except MalformedMessage as error:
-            why = f"its record is not valid: {error}"
+        except MalformedMessage:
+            why = "its record is not valid"
         else:
             why = "" if record.public_key == sender.public_key else "it sent the record of another node"
         for call in calls:

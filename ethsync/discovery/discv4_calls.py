@@ -62,10 +62,6 @@ class Call:
         """Whether it waits for Neighbors."""
         return self.purpose is Purpose.FIND and self.phase is Phase.SENT
 
-    def is_to(self, node: Node) -> bool:
-        """Whether it was made to that node at that endpoint."""
-        return self.node.node_id == node.node_id and self.node.endpoint == node.endpoint
-
 
 class Calls:
     """The calls in flight: by token, by endpoint, and by deadline."""
@@ -117,7 +113,7 @@ class Calls:
 
     def to(self, node: Node) -> list[Call]:
         """All calls to a node at its endpoint, oldest first."""
-        return [call for call in self.at(node.endpoint) if call.is_to(node)]
+        return [call for call in self.at(node.endpoint) if call.node.node_id == node.node_id]
 
     def search(self, node: Node) -> Call | None:
         """The one search for nodes that waits for this node's answer."""

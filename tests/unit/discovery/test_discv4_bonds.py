@@ -99,6 +99,12 @@ def test_a_record_is_asked_for_if_it_is_newer_than_ours_and_not_too_often(bonds:
     assert proof.may_ask(6, FETCH_INTERVAL + 1.0)
 
 
+def test_an_older_record_does_not_make_us_forget_the_newer_one(bonds: Bonds) -> None:
+    for seq in (5, 4):
+        proof = bonds.prove(replace(NODE, record=record_at(key_number(1), NODE.endpoint, seq)), None, 0.0)
+    assert not proof.may_ask(5, 1.0)
+
+
 def test_where_a_node_sees_us_is_not_forgotten_by_a_pong_without_it(bonds: Bonds) -> None:
     seen = endpoint("8.8.8.8", 1234)
     bonds.prove(NODE, seen, 0.0)

@@ -62,6 +62,16 @@ def test_a_flood_from_many_addresses_is_bounded_in_all_and_does_not_reach_whom_w
     bench.sent_one(wire.FindNode)
 
 
+def test_a_ping_back_to_an_address_opens_no_way_around_the_bound() -> None:
+    bench = Bench(Limits(requests=10.0))
+    remote = Remote(bench)
+    remote.ping()
+    assert len(bench.sent()) == 2
+    for _ in range(100):
+        remote.find_node()
+    assert bench.discv4.counts["received FindNode"] == 9
+
+
 def test_answers_that_nobody_waits_for_cost_no_signature() -> None:
     bench = Bench()
     remote = Remote(bench)

@@ -16,7 +16,7 @@ from ethsync.discovery.discv4_packets import Contact
 from ethsync.discovery.node import Endpoint, Node
 from ethsync.discovery.protocol import AddressSeen, Found, Met, Pong, RecordFetched, Target, Unanswered
 from ethsync.wire import keys
-from ethsync.wire.enr import NodeRecord
+from ethsync.wire.enr import NodeRecord, sign_record
 from tests.unit.discovery.discv4_bench import (
     EPOCH,
     OUR_ENDPOINT,
@@ -207,6 +207,16 @@ def test_its_ping_is_enough_if_its_pong_was_lost(bench: Bench, remote: Remote) -
     bench.sent_one(wire.FindNode)
 
 
+def test_a_node_cannot_put_the_question_off_by_pinging_again_and_again(bench: Bench, remote: Remote) -> None:
+    search(bench, remote)
+    answer_ping(bench, remote)
+    for _ in range(2):
+        remote.ping()
+        bench.sent_one(wire.Pong)
+        bench.pass_time(0.04)
+    bench.sent_one(wire.FindNode)
+
+
 def test_a_node_that_does_not_ping_us_is_asked_after_half_a_second(bench: Bench, remote: Remote) -> None:
     search(bench, remote)
     answer_ping(bench, remote)
@@ -243,12 +253,19 @@ def test_after_a_ping_of_the_owner_no_other_is_sent_before_the_question(bench: B
     bench.sent_one(wire.FindNode)
 
 
-def test_a_node_that_answered_a_question_is_asked_the_next_one_at_once(bench: Bench, remote: Remote) -> None:
-    search(bench, remote)
+@pytest.mark.parametrize("kind", ["find", "record"])
+def test_a_node_that_answered_a_question_is_asked_the_next_one_at_once(bench: Bench, remote: Remote, kind: str) -> None:
+    if kind == "find":
+        search(bench, remote)
+    else:
+        bench.discv4.fetch_record(remote.node, 0.0)
     answer_ping(bench, remote)
     bench.pass_time(0.5)
-    bench.sent_one(wire.FindNode)
-    remote.name([])
+    if kind == "find":
+        bench.sent_one(wire.FindNode)
+        remote.name([])
+    else:
+        respond(bench, remote, record_of(remote).raw)
     bench.pass_time(60.0)
     search(bench, remote)
     bench.sent_one(wire.FindNode)
@@ -337,6 +354,13 @@ def test_a_repeated_answer_adds_nothing(bench: Bench, bonded: Remote) -> None:
     assert bench.discv4.events() == []
     bonded.name(nodes[8:])
     assert bench.events(Found)[0].nodes == tuple(nodes)
+
+
+def test_of_two_addresses_of_one_node_the_first_counts(bench: Bench, bonded: Remote) -> None:
+    search(bench, bonded)
+    bonded.name([node_number(1), node_number(1, endpoint("9.9.9.9"))])
+    bench.pass_time(0.5)
+    assert bench.events(Found)[0].nodes == (node_number(1),)
 
 
 def test_an_answer_counts_only_with_the_right_key_and_address(bench: Bench, bonded: Remote) -> None:
@@ -434,6 +458,14 @@ def test_a_record_is_fetched_and_belongs_to_the_node_from_then_on(bench: Bench, 
     assert bench.discv4.events() == [RecordFetched(token, replace(bonded.node, record=record, tcp_port=4444))]
 
 
+def test_a_record_without_tcp_port_leaves_the_one_that_we_know(bench: Bench, bonded: Remote) -> None:
+    record = sign_record(bonded.key, 3, {})
+    token = bench.discv4.fetch_record(bonded.node, 0.0)
+    respond(bench, bonded, record.raw)
+    assert bonded.node.tcp_port
+    assert bench.discv4.events() == [RecordFetched(token, replace(bonded.node, record=record))]
+
+
 def test_the_newer_of_two_records_stays(bench: Bench, bonded: Remote) -> None:
     node = replace(bonded.node, record=record_of(bonded, 4))
     bench.discv4.fetch_record(node, 0.0)
@@ -507,6 +539,16 @@ def test_the_record_of_a_node_that_was_met_is_fetched(bench: Bench, remote: Remo
     assert bench.events(Met) == [Met(remote.node)]
     respond(bench, remote, record_of(remote).raw)
     assert len(bench.events(RecordFetched)) == 1
+
+
+def test_a_record_that_was_fetched_is_not_fetched_again(bench: Bench, remote: Remote) -> None:
+    remote.ping()
+    remote.pong(bench.sent()[1].hash, enr_seq=3)
+    respond(bench, remote, record_of(remote, 3).raw)
+    bench.pass_time(FETCH_INTERVAL)
+    bench.discv4.ping(remote.node, bench.now)
+    answer_ping(bench, remote, enr_seq=3)
+    assert bench.sent() == []
 
 
 def test_a_record_that_does_not_come_is_asked_for_again_only_after_a_while_and_in_silence(
