@@ -42,6 +42,9 @@ LOCK_FILE = "LOCK"
 MARK = "ethsync"
 """A directory with this file is ours; we never create databases in one that holds something else."""
 
+FOREIGN = frozenset({LOCK_FILE, "nodekey"})
+"""What may lie in a directory before it is ours: the node key is the one file that people bring along."""
+
 
 @dataclass(frozen=True, slots=True)
 class Datadir:
@@ -71,22 +74,39 @@ def open_datadir(path: Path, create: Format | None = None) -> Iterator[Datadir]:
     """
     if create is None and not (path / MARK).exists():
         raise ConfigError(f"{path} is not a data directory", hint="name the --datadir of an earlier `ethsync snap`")
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"{path} is a file, not a directory")
-    if path.exists() and not (path / MARK).exists() and any(name.name != LOCK_FILE for name in path.iterdir()):
-        raise ConfigError(f"{path} holds something else", hint="choose an empty or a new directory")
+    if create is None and not any((path / name).exists() for name in DATABASES):
+        raise ConfigError(f"{path} is empty", hint="run `ethsync snap` into it first")
     with ExitStack() as stack:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
+        claim(path)
+        with _explained(path):
             stack.enter_context(_locked(path))
-            (path / MARK).touch()
-        except PermissionError as error:
-            raise ConfigError(f"no permission to use {path}: {error.strerror}") from error
-        except OSError as error:
-            raise DiskFull(f"{path} cannot be written: {error.strerror}") from error
         opened = {name: _open(stack, path / name, create is not None, shape) for name, shape in DATABASES.items()}
         found = _check_format(path, opened["accounts"], create)
         yield Datadir(path, found, **opened)
+
+
+def claim(path: Path) -> None:
+    """Make a directory that will hold our data, or mark an empty one as ours.
+
+    Raises ConfigError if it holds something else, or for lack of permission; DiskFull.
+    """
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path} is a file, not a directory")
+    with _explained(path):
+        if path.exists() and not (path / MARK).exists() and any(each.name not in FOREIGN for each in path.iterdir()):
+            raise ConfigError(f"{path} holds something else", hint="choose an empty or a new directory")
+        path.mkdir(parents=True, exist_ok=True)
+        (path / MARK).touch()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise ConfigError(f"no permission to use {path}: {error.strerror}") from error
+    except OSError as error:
+        raise DiskFull(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _open(stack: ExitStack, path: Path, create: bool, shape: Shape) -> Database:

@@ -12,7 +12,7 @@ import pytest
 
 from ethsync.errors import ConfigError, DatadirBusy, DatadirDamaged, DatadirMismatch, DiskFull
 from ethsync.store import datadir as module
-from ethsync.store.datadir import LOCK_FILE, MARK, free_bytes, open_datadir
+from ethsync.store.datadir import LOCK_FILE, MARK, claim, free_bytes, open_datadir
 from ethsync.store.leveldb import Database
 from ethsync.store.schema import FACT_FORMAT, FORMAT_VERSION, Format
 
@@ -95,6 +95,31 @@ def test_a_directory_that_was_made_but_never_filled_is_used(tmp_path: Path, netw
     (tmp_path / LOCK_FILE).touch()
     with open_datadir(tmp_path, network):
         pass
+
+
+def test_a_node_key_may_be_there_before(tmp_path: Path, network: Format) -> None:
+    (tmp_path / "nodekey").write_text("11" * 32)
+    with open_datadir(tmp_path, network):
+        pass
+    assert (tmp_path / "nodekey").read_text() == "11" * 32
+
+
+def test_a_directory_that_is_claimed_can_be_filled_but_not_read(tmp_path: Path, network: Format) -> None:
+    claim(tmp_path / "data")
+    with pytest.raises(ConfigError, match="is empty"), open_datadir(tmp_path / "data"):
+        pass
+    assert files(tmp_path) == {tmp_path / "data" / MARK}
+    with open_datadir(tmp_path / "data", network):
+        pass
+
+
+def test_what_holds_something_else_cannot_be_claimed(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(ConfigError, match="holds something else"):
+        claim(tmp_path)
+    with pytest.raises(ConfigError, match="is a file"):
+        claim(tmp_path / "thesis.tex")
+    assert files(tmp_path) == {tmp_path / "thesis.tex"}
 
 
 def test_a_directory_without_its_first_fact_cannot_be_read(tmp_path: Path, network: Format) -> None:
