@@ -136,7 +136,7 @@ class TestKey:
         path = put_key(tmp_path, text)
 
         with pytest.raises(
-            DatadirDamaged, match=r"is not a private key in 64 hexadecimal digits .*remove it to become"
+            DatadirDamaged, match=r"is not a private key in 64 hexadecimal digits .*remove it to"
         ):
             open_identity(tmp_path)
         assert path.read_text() == text
