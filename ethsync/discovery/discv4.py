@@ -88,11 +88,6 @@ class Discv4:
             wire.Neighbors: self._awaits_neighbors,
             wire.RecordResponse: self._awaits_record,
         }
-        self._request: dict[Purpose, Callable[[Call], wire.Message]] = {
-            Purpose.PING: lambda call: self._make_ping(call.node),
-            Purpose.FIND: lambda call: wire.FindNode(call.target, self._expiration()),
-            Purpose.RECORD: lambda call: wire.RecordRequest(self._expiration()),
-        }
         self._on_deadline: dict[Phase, Callable[[Call, float], None]] = {
             Phase.AWAITS_PONG: lambda call, now: self._give_up(call, "no answer to our ping"),
             Phase.AWAITS_PING: self._ask,
@@ -184,8 +179,16 @@ class Discv4:
         if call.purpose is Purpose.FIND and self.calls.search(call.node) is not None:
             self.calls.queue(call)
             return
-        packet_hash = self._send(self._request[call.purpose](call), call.node.endpoint)
+        packet_hash = self._send(self._question(call), call.node.endpoint)
         self.calls.sent(call, packet_hash, now + REPLY_TIMEOUT)
+
+    def _question(self, call: Call) -> wire.Message:
+        questions: dict[Purpose, Callable[[], wire.Message]] = {
+            Purpose.PING: lambda: self._make_ping(call.node),
+            Purpose.FIND: lambda: wire.FindNode(call.target, self._expiration()),
+            Purpose.RECORD: lambda: wire.RecordRequest(self._expiration()),
+        }
+        return questions[call.purpose]()
 
     def _end_waiting(self, call: Call, now: float) -> None:
         if call.parts:
