@@ -36,7 +36,12 @@ def commands() -> None:
 
 @commands.command()
 @click.option("--network", required=True, help="mainnet, sepolia, hoodi, holesky, a geth genesis JSON, or demo.")
-@click.option("--peer", "peers", multiple=True, metavar="ENODE", help="A node to sync from; may be repeated.")
+@click.option("--peer", "peers", multiple=True, metavar="ENODE|ENR", help="A node to sync from; may be repeated.")
+@click.option("--discovery", metavar="v5,v4,dns|none", help="How to find peers.  [default: all, on built-in networks]")
+@click.option("--bootnode", "boot_nodes", multiple=True, metavar="ENODE|ENR", help="Another node to begin with.")
+@click.option("--max-peers", default=50, show_default=True)
+@click.option("--listen", multiple=True, metavar="IP[:PORT]", help="UDP and TCP; twice for both IP versions.")
+@click.option("--announce", metavar="IP[:TCP[:UDP]]", help="Our public address, where it is not the one we listen on.")
 @click.option("--head", metavar="hash:0x…", help="The block to trust: its state is what is synced.")
 @click.option("--datadir", type=click.Path(path_type=Path), help="Where to keep the state.  [default: per network]")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a JSON report at the end.")
@@ -47,6 +52,11 @@ def commands() -> None:
 def snap(
     network: str,
     peers: tuple[str, ...],
+    discovery: str | None,
+    boot_nodes: tuple[str, ...],
+    max_peers: int,
+    listen: tuple[str, ...],
+    announce: str | None,
     head: str | None,
     datadir: Path | None,
     report: Path | None,
@@ -59,8 +69,11 @@ def snap(
     from ethsync.commands.snap import SnapCommand, run
 
     return run(
-        SnapCommand(network, peers, head, datadir, report, min_free << 20, patience, log_format, log_level, sys.argv)
-    )
+        SnapCommand(
+            network, peers, head, datadir, report, min_free << 20, patience, log_format, log_level, sys.argv,
+            discovery, max_peers, listen, announce, boot_nodes,
+        )
+    )  # fmt: skip
 
 
 @commands.command()
@@ -194,6 +207,72 @@ def console(node: str, quiet: bool) -> int:
     from ethsync.commands.console import run
 
     return run(node, quiet)
+
+
+@commands.group()
+def node() -> None:
+    """Who this node is."""
+
+
+_OUR_DATADIR = click.option("--datadir", type=click.Path(file_okay=False, path_type=Path), help="Whose identity.")
+_OUR_NETWORK = click.option("--network", metavar="NAME", help="Whose default directory, and chain.  [default: mainnet]")
+
+
+@node.command()
+@_OUR_DATADIR
+@_OUR_NETWORK
+@AS_JSON
+def info(datadir: Path | None, network: str | None, as_json: bool) -> int:
+    """Show our key, record and address, and where others see us. Makes a node key if there is none."""
+    from ethsync.commands.node import run_info
+
+    return run_info(datadir, network, as_json)
+
+
+@node.command("enr")
+@_OUR_DATADIR
+@_OUR_NETWORK
+def own_record(datadir: Path | None, network: str | None) -> int:
+    """Print our node record and nothing else."""
+    from ethsync.commands.node import run_enr
+
+    return run_enr(datadir, network)
+
+
+@commands.group()
+def enr() -> None:
+    """Node records (EIP-778)."""
+
+
+@enr.command()
+@click.argument("source", metavar="ENR|FILE|-")
+@AS_JSON
+def decode(source: str, as_json: bool) -> int:
+    """Show all that a record says, or every record in a file or on standard input; check the signatures."""
+    from ethsync.commands.enr import run_decode
+
+    return run_decode(source, as_json)
+
+
+@enr.command()
+@click.option("--key", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File with the node key.")
+@click.option("--ip", metavar="IPV4")
+@click.option("--ip6", metavar="IPV6")
+@click.option("--tcp", type=click.IntRange(0, 65535), default=0, metavar="PORT")
+@click.option("--udp", type=click.IntRange(0, 65535), default=0, metavar="PORT")
+@click.option("--tcp6", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="Where it differs from --tcp.")
+@click.option("--udp6", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="Where it differs from --udp.")
+@click.option("--seq", type=click.IntRange(0, 2**64 - 1), help="Its version.  [default: the time in milliseconds]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=HEX", help="Another entry (rlp:HEX if it is RLP).")
+@click.option("--network", metavar="NAME", help="Announce this chain and its present fork.")
+def sign(
+    key: Path, ip: str | None, ip6: str | None, seq: int | None, settings: tuple[str, ...], network: str | None,
+    **ports: int,
+) -> int:  # fmt: skip
+    """Make a record and print it."""
+    from ethsync.commands.enr import SignCommand, run_sign
+
+    return run_sign(SignCommand(key, ip, ip6, ports, seq, settings, network))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

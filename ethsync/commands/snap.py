@@ -17,10 +17,13 @@ import trio
 
 from ethsync.cli import EXIT_INTERRUPTED
 from ethsync.commands.child import open_serving_process
+from ethsync.commands.finding import PROTOCOLS, make_finding, parse_protocols
 from ethsync.commands.places import cache_directory, default_datadir
+from ethsync.commands.targets import parse_target
 from ethsync.errors import ConfigError, EthsyncError
 from ethsync.logs import LogFormat, configure_logging
 from ethsync.networks import BUILT_IN, Network, load_network
+from ethsync.peers.dialer import MAX_PEERS
 from ethsync.serve.spec import DEMO_SPEC
 from ethsync.sync.heads import FORM, parse_head
 from ethsync.sync.progress import Phase, Progress
@@ -30,7 +33,7 @@ from ethsync.ui.lines import kept_line, success_line
 from ethsync.ui.machine import read_machine, read_resources, utc_now
 from ethsync.ui.measure import LoopLag, PeakMemory, run_memory_sampler
 from ethsync.ui.report import build_report, write_report
-from ethsync.wire.enode import Enode, parse_enode
+from ethsync.wire.enode import parse_enode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -54,6 +57,12 @@ class SnapCommand:
     log_format: str
     log_level: str
     arguments: Sequence[str]
+    discovery: str | None = None
+    """Protocols as `--discovery` names them; None for all on built-in networks and none on others."""
+    max_peers: int = MAX_PEERS
+    listen: Sequence[str] = ()
+    announce: str | None = None
+    boot_nodes: Sequence[str] = ()
 
 
 def run(command: SnapCommand) -> int:
@@ -160,19 +169,22 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
             )  # fmt: skip
             return
         network = load_network(command.network)
-        yield SnapOptions(
-            network, _peers(command, network), _head(command), command.datadir or default_datadir(network.name), key,
-            command.min_free, command.patience,
+        place = command.datadir or default_datadir(network.name)
+        finding = make_finding(
+            network, place, protocols=_protocols(command, network), max_peers=command.max_peers, listen=command.listen,
+            announce=command.announce, more_boot_nodes=command.boot_nodes,
         )  # fmt: skip
+        peers = [parse_target(text) for text in command.peers]
+        if not peers and finding is None:
+            raise ConfigError("no peer to sync from", hint="name nodes with --peer enode://…, or let it --discovery v5")
+        yield SnapOptions(
+            network, peers, _head(command), place, key, command.min_free, command.patience, finding=finding
+        )
 
 
-def _peers(command: SnapCommand, network: Network) -> list[Enode]:
-    if not command.peers:
-        hint = "name nodes that serve snap with --peer enode://…"
-        if network.name in BUILT_IN:
-            hint += "; finding peers on public networks is not built yet"
-        raise ConfigError("no peer to sync from", hint=hint)
-    return [parse_enode(text) for text in command.peers]
+def _protocols(command: SnapCommand, network: Network) -> frozenset[str]:
+    default = ",".join(PROTOCOLS) if network.name in BUILT_IN else "none"
+    return parse_protocols(default if command.discovery is None else command.discovery)
 
 
 def _head(command: SnapCommand) -> bytes:
