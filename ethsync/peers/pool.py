@@ -62,6 +62,8 @@ class PeerPool:
     """The same of everyone that we hung up on; those who were only undecodable are dialled again."""
     failures: dict[bytes, str] = field(default_factory=dict)
     """Why a wanted node is not connected, by public key."""
+    explain: Callable[[float], str | None] | None = None
+    """Says why no peer comes, where peers are looked for."""
     wire_bytes: int = 0
     """Bytes received over connections that have ended."""
     _known: LRU[bytes, Acquaintance] = field(default_factory=lambda: LRU(MOST_ACQUAINTANCES))

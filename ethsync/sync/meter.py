@@ -39,8 +39,14 @@ def read_meters(progress: Progress, pool: PeerPool, writer: Writer, now: float) 
     ]
     progress.dropped = list(pool.dropped.values())
     progress.limit = _limit(progress, writer)
+    progress.trouble = "" if pool.peers else _trouble(pool, now)
+
+
+def _trouble(pool: PeerPool, now: float) -> str:
+    """Why no peer is connected, in a sentence; empty if that is not known yet."""
     reasons = [*pool.failures.values(), *pool.banned.values()]
-    progress.trouble = reasons[-1] if reasons and not pool.peers else ""
+    found = pool.explain(now) if pool.explain is not None else None
+    return found or (reasons[-1] if reasons else "")
 
 
 def _limit(progress: Progress, writer: Writer) -> Limit:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ethsync.errors import DatadirMismatch
+from ethsync.peers.finding import run_finding
 from ethsync.peers.greeting import LATER_THAN_ANY_FORK, ChainView
 from ethsync.peers.pool import PeerPool, run_pool
 from ethsync.peers.roster import run_roster
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     import coincurve
 
     from ethsync.networks import Network
+    from ethsync.peers.dialer import Dialer
+    from ethsync.peers.finding import Finding
     from ethsync.wire.enode import Enode
 
 MOST_CONTRACTS = 100_000
@@ -63,6 +66,8 @@ class SnapOptions:
     key: coincurve.PrivateKey
     space_floor: int = SPACE_FLOOR
     patience: float = PATIENCE
+    finding: Finding | None = None
+    """How to find peers besides those named; None for not at all."""
     cores: int = 0
     """Threads for proving; 0 for as many as there are processors."""
 
@@ -187,6 +192,9 @@ async def _download(
     async with trio.open_nursery() as services:
         writer: Writer = await services.start(partial(run_writer, datadir, floor=options.space_floor))
         await services.start(run_pool, pool, options.peers, options.key)
+        if options.finding is not None:
+            dialer: Dialer = await services.start(run_finding, pool, options.finding)
+            pool.explain = dialer.candidates.explain
         services.start_soon(run_meter, progress, pool, writer)
         services.start_soon(run_roster, pool, options.datadir)
         if header is None:
