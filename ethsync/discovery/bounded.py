@@ -56,11 +56,15 @@ class TokenBucket:
         self._tokens = burst
         self._at = float("-inf")
 
-    def take(self, now: float) -> bool:
-        """Use one token if there is one."""
+    def ready(self, now: float) -> bool:
+        """Whether there is a token."""
         self._tokens = min(self.burst, self._tokens + max(0.0, now - self._at) * self.rate)
         self._at = max(now, self._at)
-        if self._tokens < 1:
+        return self._tokens >= 1
+
+    def take(self, now: float) -> bool:
+        """Use one token if there is one."""
+        if not self.ready(now):
             return False
         self._tokens -= 1
         return True

@@ -8,21 +8,16 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Collection, Iterator
 
-    from ethsync.discovery.discv5_messages import FindNode, Ping, TalkRequest
+    from ethsync.discovery.discv5_messages import Request
     from ethsync.discovery.discv5_sessions import Place
     from ethsync.discovery.node import Node
 
 REQUEST_TIMEOUT = 0.7
-"""Seconds for an answer: 500 ms in discv5-wire.md, 700 ms in go-ethereum (p2p/discover/common.go), which is kinder to
-nodes on the other side of the world."""
+"""Seconds for an answer: 500 ms in discv5-wire.md, 700 ms in go-ethereum (p2p/discover/common.go, respTimeoutV5), which
+is kinder to nodes on the other side of the world."""
 HANDSHAKE_TIMEOUT = 1.0  # seconds until the WHOAREYOU has come (discv5-wire.md, "UDP Communication")
-
-MOST_CALLS = 1024
-"""Requests in flight: a lookup has three, revalidation a few; thousands would mean that something runs away."""
-MOST_PER_PLACE = 8
-"""Requests to one node at a time: what waits for a handshake would otherwise pile up."""
 
 
 class Purpose(Enum):
@@ -34,6 +29,15 @@ class Purpose(Enum):
     TALK = "talk"
 
 
+class Phase(Enum):
+    """How far a request has come."""
+
+    WAITS = "waits for the session that another request is about to get"
+    PROVOKES = "random bytes were sent, which the other side answers with a challenge"
+    SHAKES = "sent in a handshake, which may not have arrived yet"
+    SENT = "sent under a session"
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """One request. `ours` are those that nobody asked for but this protocol itself."""
@@ -41,28 +45,41 @@ class Call:
     token: int
     node: Node
     purpose: Purpose
-    message: Ping | FindNode | TalkRequest
-    deadline: float
+    message: Request
     ours: bool = False
+    phase: Phase = Phase.WAITS
+    deadline: float = float("inf")
     nonce: bytes | None = None
-    """Of the packet that it was sent in; None while it waits for a handshake."""
+    """Of the packet that it was sent in last."""
     challenged: bool = False
     found: dict[bytes, Node] = field(default_factory=dict)
-    parts: int = 0
-    """NODES that have come."""
+    parts: set[tuple[bytes, ...]] = field(default_factory=set)
+    """Contents of the NODES that have come: UDP may deliver one twice."""
+    examined: int = 0
+    """Records in them that were looked at."""
 
     @property
     def place(self) -> Place:
         """Whom it was sent to."""
         return self.node.node_id, self.node.endpoint
 
+    @property
+    def is_shaking(self) -> bool:
+        """Whether it is on the way to a session that others may wait for."""
+        return self.phase in (Phase.PROVOKES, Phase.SHAKES)
+
 
 class Calls:
-    """The calls in flight: by token, by nonce, by place, and by deadline."""
+    """The calls in flight: by token, by nonce, by place, and by deadline.
 
-    def __init__(self) -> None:
+    What waits has no deadline: it waits for a call to the same place, which has one.
+    """
+
+    def __init__(self, most: int, most_per_place: int) -> None:
+        self._most = most
+        self._most_per_place = most_per_place
         self._by_token: dict[int, Call] = {}
-        self._by_nonce: dict[bytes, int] = {}
+        self._by_nonce: dict[bytes, Call] = {}
         self._by_place: dict[Place, list[Call]] = {}
         self._deadlines: list[tuple[float, int]] = []
 
@@ -71,51 +88,56 @@ class Calls:
 
     def has_room(self, place: Place) -> bool:
         """Whether one more may be made."""
-        return len(self._by_token) < MOST_CALLS and len(self._by_place.get(place, ())) < MOST_PER_PLACE
+        return len(self._by_token) < self._most and len(self.at(place)) < self._most_per_place
 
     def add(self, call: Call) -> None:
-        """Begin to wait for an answer."""
+        """A call that waits."""
         self._by_token[call.token] = call
         self._by_place.setdefault(call.place, []).append(call)
-        heapq.heappush(self._deadlines, (call.deadline, call.token))
 
-    def sent(self, call: Call, nonce: bytes, deadline: float) -> None:
+    def sent(self, call: Call, phase: Phase, nonce: bytes, deadline: float) -> None:
         """The call went out in a packet with this nonce."""
-        if call.nonce is not None:
-            self._by_nonce.pop(call.nonce, None)
-        call.nonce, call.deadline = nonce, deadline
-        self._by_nonce[nonce] = call.token
+        self._forget_nonce(call)
+        call.phase, call.nonce, call.deadline = phase, nonce, deadline
+        self._by_nonce[nonce] = call
         heapq.heappush(self._deadlines, (deadline, call.token))
+
+    def wait(self, call: Call) -> None:
+        """The call was sent in vain; it waits for another session."""
+        self._forget_nonce(call)
+        call.phase, call.nonce, call.deadline = Phase.WAITS, None, float("inf")
 
     def remove(self, call: Call) -> None:
         """It is over."""
         del self._by_token[call.token]
-        if call.nonce is not None:
-            self._by_nonce.pop(call.nonce, None)
+        self._forget_nonce(call)
         rest = self._by_place[call.place]
         rest.remove(call)
         if not rest:
             del self._by_place[call.place]
 
+    def _forget_nonce(self, call: Call) -> None:
+        if call.nonce is not None:
+            del self._by_nonce[call.nonce]
+
     def with_nonce(self, nonce: bytes) -> Call | None:
-        """The call that went out in that packet."""
-        token = self._by_nonce.get(nonce)
-        return None if token is None else self._by_token.get(token)
+        """The call whose last packet that was."""
+        return self._by_nonce.get(nonce)
 
-    def at(self, place: Place) -> list[Call]:
+    def at(self, place: Place) -> tuple[Call, ...]:
         """All calls to a place, oldest first."""
-        return list(self._by_place.get(place, ()))
+        return tuple(self._by_place.get(place, ()))
 
-    def matching(self, place: Place, request_id: bytes, fits: Callable[[Purpose], bool]) -> Call | None:
-        """The call to that place with that request id, if its purpose fits the answer."""
-        for call in self._by_place.get(place, ()):
-            if call.message.request_id == request_id and fits(call.purpose):
+    def answered_by(self, place: Place, request_id: bytes, purposes: Collection[Purpose]) -> Call | None:
+        """The call to that place with that request id, if it is for one of `purposes`."""
+        for call in self.at(place):
+            if call.message.request_id == request_id and call.purpose in purposes:
                 return call
         return None
 
     @property
     def deadline(self) -> float:
-        """When the next one is over, infinity if none waits."""
+        """When the next one is over, infinity if none is in flight."""
         while self._deadlines:
             at, token = self._deadlines[0]
             call = self._by_token.get(token)
@@ -125,6 +147,6 @@ class Calls:
         return float("inf")
 
     def expired(self, now: float) -> Iterator[Call]:
-        """The calls whose time is up. Each must be removed before the next one is asked for."""
+        """The calls whose time is up. Each must be removed or sent again before the next one is asked for."""
         while self.deadline <= now:
             yield self._by_token[self._deadlines[0][1]]

@@ -13,12 +13,12 @@ from ethsync.wire import rlp
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-MAX_REQUEST_ID = 8  # bytes (discv5-wire.md)
+MAX_REQUEST_ID = 8  # bytes (discv5-wire.md, "Protocol Messages")
 MAX_DISTANCES = 257
 """All there are: 0 to 256. A longer list can only repeat itself."""
 
 MAX_TOTAL = 255
-"""Responses that a NODES may announce at most; what we wait for is less (see `ethsync.discovery.discv5`)."""
+"""Packets that an answer may announce: one byte in go-ethereum (v5wire/msg.go). We wait for fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class FindNode:
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """One of `total` parts of an answer; `records` are in RLP, not checked."""
+    """One of `total` packets that make up an answer; `records` are in RLP, not checked."""
 
     kind: ClassVar[int] = 0x04
     request_id: bytes
@@ -72,7 +72,7 @@ class Nodes:
 
     def encode(self) -> bytes:
         """Return type and RLP."""
-        fields = (rlp.encode(self.request_id), rlp.encode(self.total), rlp.encode_list(self.records))
+        fields = (rlp.encode_bytes(self.request_id), rlp.encode_int(self.total), rlp.encode_list(self.records))
         return bytes([self.kind]) + rlp.encode_list(fields)
 
 
@@ -103,7 +103,9 @@ class TalkResponse:
         return _encode(self.kind, self.request_id, self.response)
 
 
-Message: TypeAlias = "Ping | Pong | FindNode | Nodes | TalkRequest | TalkResponse"
+Request: TypeAlias = "Ping | FindNode | TalkRequest"
+Response: TypeAlias = "Pong | Nodes | TalkResponse"
+Message: TypeAlias = "Request | Response"
 
 
 def _encode(kind: int, *fields: rlp.Encodable) -> bytes:

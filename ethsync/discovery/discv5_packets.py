@@ -8,10 +8,15 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from Crypto.Cipher import AES
 
 from ethsync.errors import MalformedMessage
+from ethsync.wire import enr
+
+if TYPE_CHECKING:
+    from Crypto.Cipher._mode_ctr import CtrMode
 
 PROTOCOL_ID = b"discv5"
 VERSION = 1
@@ -26,9 +31,15 @@ TAG_SIZE = 16  # of AES-GCM
 SIGNATURE_SIZE = 64  # of identity scheme v4
 EPHEMERAL_KEY_SIZE = 33
 
-_STATIC = struct.Struct(">6sHB12sH")
-_WHOAREYOU = struct.Struct(">16sQ")
-_HANDSHAKE_HEAD = struct.Struct(">32sBB")
+_STATIC = struct.Struct(">6sHB12sH")  # protocol-id, version, flag, nonce, authdata-size
+_WHOAREYOU = struct.Struct(">16sQ")  # id-nonce, enr-seq
+_HANDSHAKE_HEAD = struct.Struct(">32sBB")  # src-id, sig-size, eph-key-size
+_HANDSHAKE_SIZE = _HANDSHAKE_HEAD.size + SIGNATURE_SIZE + EPHEMERAL_KEY_SIZE
+
+MAX_MESSAGE = MAX_SIZE - IV_SIZE - _STATIC.size - ID_SIZE - TAG_SIZE
+"""Longest plaintext of an ordinary packet."""
+MAX_HANDSHAKE_MESSAGE = MAX_SIZE - IV_SIZE - _STATIC.size - _HANDSHAKE_SIZE - enr.MAX_SIZE - TAG_SIZE
+"""Longest plaintext that also fits into a handshake packet with a record."""
 
 
 class Flag(IntEnum):
@@ -110,10 +121,7 @@ def unmask(data: bytes, local_id: bytes) -> Packet | None:
 _AUTHDATA_SIZES = {
     Flag.MESSAGE: (ID_SIZE, ID_SIZE),
     Flag.WHOAREYOU: (_WHOAREYOU.size, _WHOAREYOU.size),
-    Flag.HANDSHAKE: (
-        _HANDSHAKE_HEAD.size + SIGNATURE_SIZE + EPHEMERAL_KEY_SIZE,
-        _HANDSHAKE_HEAD.size + SIGNATURE_SIZE + EPHEMERAL_KEY_SIZE + 300,  # a record at most (EIP-778)
-    ),
+    Flag.HANDSHAKE: (_HANDSHAKE_SIZE, _HANDSHAKE_SIZE + enr.MAX_SIZE),
 }
 """Smallest and largest authdata of each kind."""
 
@@ -133,5 +141,5 @@ def decode_handshake(authdata: bytes) -> Handshake:
     return Handshake(source, rest[:SIGNATURE_SIZE], rest[SIGNATURE_SIZE:key_end], rest[key_end:])
 
 
-def _stream(destination: bytes, iv: bytes) -> AES.CtrMode:  # type: ignore[name-defined, unused-ignore]
+def _stream(destination: bytes, iv: bytes) -> CtrMode:
     return AES.new(destination[:16], AES.MODE_CTR, nonce=b"", initial_value=iv)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from ethsync.discovery import discv5_crypto as crypto
+from ethsync.discovery.addresses import is_public, subnet
 from ethsync.discovery.bounded import LRU, RateLimiter, TokenBucket
 from ethsync.errors import MalformedMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ethsync.discovery.addresses import Subnet
+    from ethsync.discovery.discv5_limits import Limits
     from ethsync.discovery.discv5_packets import Packet
     from ethsync.discovery.node import Datagram, Endpoint, Node
     from ethsync.wire.enr import NodeRecord
@@ -19,59 +22,70 @@ if TYPE_CHECKING:
 Place: TypeAlias = "tuple[bytes, Endpoint]"
 """A node id at an address: what a session belongs to. The same node at another address needs a session of its own."""
 
-MOST_SESSIONS = 1024  # as go-ethereum (p2p/discover/v5wire); about 1 kB each
-MOST_CHALLENGES = 1024
-"""More than are sent in the second for which a challenge is good (`CHALLENGES_PER_SECOND`)."""
-
 CHALLENGE_LIFETIME = 1.0  # seconds for a handshake (discv5-wire.md, "UDP Communication")
 MOST_ATTEMPTS = 3
-"""Handshakes that may fail for one challenge: each costs us a signature check."""
-
-CHALLENGES_PER_PLACE = 1.0
-BURST_PER_PLACE = 3.0
-"""WHOAREYOUs to one node at one address: one per second, and two repetitions for packets that crossed."""
-CHALLENGES_PER_SECOND = 100.0
-"""WHOAREYOUs in all: with forged source addresses we must not become somebody's flood."""
-PLACES_WATCHED = 10_000
-"""Places whose rate is known, the last ones that sent; some 3 MB."""
-
-REQUESTS_PER_SECOND = 10.0
-REQUEST_BURST = 30.0
-"""Requests answered per session. A lookup asks one node three times (geth, lookupRequestLimit)."""
-
-
-def _allowance() -> TokenBucket:
-    return TokenBucket(REQUESTS_PER_SECOND, REQUEST_BURST)
+"""Handshakes that may fail for one challenge: each costs us up to two signature checks, about 0.2 ms."""
 
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """Keys shared with a node at an address. `node` has its record.
+    """Keys shared with a node at an address; `node` has that endpoint and, as far as known, its record.
 
-    The read key of the session before this one still opens packets: when both sides shake hands at once, each may
-    take another of the two sessions for the newer one.
+    `previous` is the session before this one. When both sides shake hands at once, either may take another of the two
+    sessions for the newer one.
     """
 
     node: Node
     write_key: bytes
     read_key: bytes
-    previous_read_key: bytes | None = None
+    confirmed: bool
+    """Whether the other side has shown that it has the keys."""
+    previous: Session | None = None
     sent: int = 0
-    allowance: TokenBucket = field(default_factory=_allowance)
 
     def next_nonce(self, entropy: Callable[[int], bytes]) -> bytes:
-        """A nonce that this session did not use: a counter of 32 bits, then 64 random ones (discv5-wire.md)."""
+        """A nonce that this session did not use: a counter of 32 bits, then 64 random ones (discv5-theory.md)."""
         self.sent += 1
         return (self.sent & 0xFFFFFFFF).to_bytes(4, "big") + entropy(8)
 
-    def open(self, packet: Packet) -> bytes:
-        """Decrypt a packet's message. Raises MalformedMessage."""
-        try:
-            return crypto.unseal(self.read_key, packet.nonce, packet.message, packet.ad)
-        except MalformedMessage:
-            if self.previous_read_key is None:
-                raise
-            return crypto.unseal(self.previous_read_key, packet.nonce, packet.message, packet.ad)
+
+class Sessions:
+    """All sessions, by place; of each place the two last ones."""
+
+    def __init__(self, most: int) -> None:
+        self._sessions: LRU[Place, Session] = LRU(most)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def get(self, place: Place) -> Session | None:
+        """The session under which to write there, or None."""
+        return self._sessions.get(place)
+
+    def begin(self, place: Place, session: Session) -> None:
+        """Use a new session from now on."""
+        before = self._sessions.get(place)
+        if before is not None:
+            before.previous, session.previous = None, before
+        self._sessions.put(place, session)
+
+    def open(self, place: Place, packet: Packet) -> tuple[Session, bytes] | None:
+        """The session and the plaintext of a packet's message; None if no session opens it.
+
+        A session that opens a packet is the one to write under: the other side has it for certain.
+        """
+        current = self._sessions.get(place)
+        session = current
+        while session is not None:
+            try:
+                plaintext = crypto.unseal(session.read_key, packet.nonce, packet.message, packet.ad)
+            except MalformedMessage:
+                session = session.previous
+                continue
+            if session is not current:
+                self.begin(place, session)
+            return session, plaintext
+        return None
 
 
 @dataclass(slots=True, eq=False)
@@ -85,47 +99,40 @@ class Challenge:
     failures: int = 0
 
 
-class Sessions:
-    """All sessions, by place."""
-
-    def __init__(self) -> None:
-        self._sessions: LRU[Place, Session] = LRU(MOST_SESSIONS)
-
-    def __len__(self) -> int:
-        return len(self._sessions)
-
-    def get(self, place: Place) -> Session | None:
-        """The session, or None."""
-        return self._sessions.get(place)
-
-    def begin(self, place: Place, session: Session) -> None:
-        """Keep a new session; the key of the one before it stays good for reading."""
-        before = self._sessions.get(place)
-        if before is not None:
-            session.previous_read_key = before.read_key
-            session.allowance = before.allowance
-        self._sessions.put(place, session)
-
-
 class Challenges:
     """Open challenges, and how many may be sent."""
 
-    def __init__(self) -> None:
-        self._challenges: LRU[Place, Challenge] = LRU(MOST_CHALLENGES)
-        self._per_place: RateLimiter[Place] = RateLimiter(CHALLENGES_PER_PLACE, BURST_PER_PLACE, PLACES_WATCHED)
-        self._in_all = TokenBucket(CHALLENGES_PER_SECOND, CHALLENGES_PER_SECOND)
+    def __init__(self, limits: Limits) -> None:
+        self._challenges: LRU[Place, Challenge] = LRU(limits.challenges)
+        self._places: RateLimiter[Place] = RateLimiter(
+            limits.place_challenges, limits.place_challenge_burst, limits.places
+        )
+        self._networks: RateLimiter[Subnet] = RateLimiter(
+            limits.network_challenges, limits.network_challenge_burst, limits.places
+        )
+        self._strangers = TokenBucket(limits.stranger_challenges, limits.stranger_challenge_burst)
+        self._known = TokenBucket(limits.known_challenges, limits.known_challenge_burst)
 
     def __len__(self) -> int:
         return len(self._challenges)
 
     @property
-    def places_watched(self) -> int:
-        """Places whose rate is known."""
-        return len(self._per_place)
+    def watched(self) -> int:
+        """Places and networks whose rates are known."""
+        return len(self._places) + len(self._networks)
 
-    def may_send(self, place: Place, now: float) -> bool:
-        """Whether one more WHOAREYOU may go there now; if so it is counted."""
-        return self._per_place.allow(place, now) and self._in_all.take(now)
+    def may_send(self, place: Place, now: float, *, known: bool) -> bool:
+        """Whether one more WHOAREYOU may go there now; if so it is counted.
+
+        What many share is looked at first: under a flood of forged packets it is used up, and they leave no trace.
+        """
+        bucket = self._known if known and self._known.ready(now) else self._strangers
+        if not bucket.ready(now):
+            return False
+        ip = place[1].ip
+        if bucket is self._strangers and is_public(ip) and not self._networks.allow(subnet(ip), now):
+            return False
+        return self._places.allow(place, now) and bucket.take(now)
 
     def open(self, place: Place, now: float) -> Challenge | None:
         """The challenge that may still be answered, or None."""
