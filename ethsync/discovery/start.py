@@ -1,0 +1,147 @@
+"""Discovery put together: identity and record, the protocols that are wanted, boot nodes, lists, and the service."""
+
+from __future__ import annotations
+
+import random
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
+
+import trio
+
+from ethsync.discovery.address_vote import AddressVote
+from ethsync.discovery.addresses import is_loopback
+from ethsync.discovery.candidate import Source
+from ethsync.discovery.discv4 import Discv4
+from ethsync.discovery.discv5 import Discv5
+from ethsync.discovery.finder import Finder
+from ethsync.discovery.identity import open_identity, save_identity
+from ethsync.discovery.lane import Lane
+from ethsync.discovery.local_record import Announcement, LocalRecord
+from ethsync.discovery.node import node_of_enode, node_of_record
+from ethsync.discovery.service import run_discovery
+from ethsync.discovery.table import Table
+from ethsync.discovery.udp import Sockets, open_sockets
+from ethsync.wire.enode import parse_enode
+from ethsync.wire.enr import PREFIX, NodeRecord, parse_record
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from ethsync.discovery.identity import Identity
+    from ethsync.discovery.node import Endpoint, Node
+    from ethsync.discovery.protocol import AddressSeen, DiscoveryProtocol
+    from ethsync.wire.forkid import ForkId
+
+DNS_QUEUE = 16
+"""Records of DNS lists that wait to be taken: they are looked up as fast as they are used."""
+
+SOURCES = {"discv4": Source.DISCV4, "discv5": Source.DISCV5}
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryOptions:
+    """How to look for nodes. `protocols` of "v5", "v4", "dns"; `boot_nodes` are enode:// URLs and enr: records."""
+
+    protocols: frozenset[str]
+    boot_nodes: Sequence[str]
+    dns: Sequence[str]
+    listen: Sequence[Endpoint]
+    directory: Path
+    fork_id: ForkId
+    announce: Announcement = Announcement()  # noqa: RUF009 - frozen, so it may be shared
+
+
+@asynccontextmanager
+async def open_discovery(
+    options: DiscoveryOptions, wall_time: float, found: Callable[[Source, Node], None]
+) -> AsyncIterator[Finder]:
+    """Look for nodes inside the block; `found` is called with each. `wall_time`: now, in Unix seconds.
+
+    Raises ConfigError, StoreError.
+    """
+    identity = await trio.to_thread.run_sync(open_identity, options.directory)
+    async with open_sockets(options.listen) as sockets, trio.open_nursery() as nursery:
+        ours = _local_record(options, identity, sockets, wall_time)
+        await trio.to_thread.run_sync(save_identity, options.directory, ours.record)
+        finder = _finder(options, identity, ours.record)
+        vote = AddressVote(max((each.port for each in sockets.bound), default=0), _announced(options.announce))
+
+        def hand_on(protocol: str, node: Node) -> None:
+            found(SOURCES[protocol], node)
+
+        def address_seen(seen: AddressSeen) -> None:
+            winner = vote.count(seen, trio.current_time())
+            if winner is not None and ours.update(ours.announcement.at(winner)):
+                finder.set_record(ours.record)
+                save_identity(options.directory, ours.record, (winner,))
+
+        await nursery.start(run_discovery, finder, sockets, hand_on, address_seen)
+        if "dns" in options.protocols and options.dns:
+            nursery.start_soon(_run_lists, options.dns, found)
+        yield finder
+        nursery.cancel_scope.cancel()
+
+
+def _announced(announce: Announcement) -> list[int]:
+    return [version for version, ip in ((4, announce.ip), (6, announce.ip6)) if ip is not None]
+
+
+def _local_record(options: DiscoveryOptions, identity: Identity, sockets: Sockets, wall_time: float) -> LocalRecord:
+    """What is announced: what the user said, else the address that we are bound to if it is one of its own."""
+    announcement = replace(options.announce, fork_id=options.fork_id)
+    for endpoint in sockets.bound:
+        if isinstance(endpoint.ip, IPv4Address):
+            announcement = replace(
+                announcement, tcp=announcement.tcp or endpoint.port, udp=announcement.udp or endpoint.port
+            )
+            if announcement.ip is None and not endpoint.ip.is_unspecified:
+                announcement = replace(announcement, ip=endpoint.ip)
+        elif isinstance(endpoint.ip, IPv6Address):
+            announcement = replace(
+                announcement, tcp6=announcement.tcp6 or endpoint.port, udp6=announcement.udp6 or endpoint.port
+            )
+            if announcement.ip6 is None and not endpoint.ip.is_unspecified:
+                announcement = replace(announcement, ip6=endpoint.ip)
+    return LocalRecord(identity.key, announcement, identity.record, wall_time)
+
+
+def _finder(options: DiscoveryOptions, identity: Identity, record: NodeRecord) -> Finder:
+    rng = random.Random()
+    entries = list(boot_nodes(options.boot_nodes))
+    lanes: dict[str, Lane] = {}
+    if "v4" in options.protocols:
+        table = Table(record.node_id, rng)
+        protocol: DiscoveryProtocol = Discv4(identity.key, record, table)
+        lanes["discv4"] = Lane(protocol, table, entries, rng, needs_records=True)
+    if "v5" in options.protocols:
+        table = Table(record.node_id, rng)
+        protocol = Discv5(identity.key, record, table)
+        lanes["discv5"] = Lane(protocol, table, entries, rng, needs_records=False)
+    return Finder(lanes)
+
+
+def boot_nodes(texts: Iterable[str]) -> Iterable[Node]:
+    """The nodes of enode:// URLs and enr: records that can be asked over UDP. Raises ConfigError."""
+    for text in texts:
+        is_record = text.startswith(PREFIX)
+        node = node_of_record(parse_record(text)) if is_record else node_of_enode(parse_enode(text))
+        if node is not None:
+            yield node
+
+
+async def _run_lists(links: Sequence[str], found: Callable[[Source, Node], None]) -> None:
+    # Only here: dnspython takes a while to import, and not every command looks names up.
+    from ethsync.discovery.dns_resolver import open_resolver
+    from ethsync.discovery.dns_service import run_dns
+    from ethsync.discovery.dns_tree import parse_link
+
+    send, receive = trio.open_memory_channel[NodeRecord](DNS_QUEUE)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_dns, [parse_link(link) for link in links], open_resolver(), send, random.Random())
+        async for record in receive:
+            node = node_of_record(record)
+            if node is not None and not is_loopback(node.endpoint.ip):
+                found(Source.DNS, node)
