@@ -7,6 +7,7 @@ only what is new must be looked up.
 from __future__ import annotations
 
 import heapq
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,7 +16,6 @@ from ethsync.errors import MalformedMessage
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable
 
     from ethsync.wire.enr import NodeRecord
 
@@ -63,7 +63,9 @@ class Subtree:
         self._most_entries = most_entries
         self._rng = rng
         self._known: dict[str, Branch | Link | None] = {}
-        """None: a record, which was handed out, or an entry that was refused or would be too much."""
+        """None: a record, which was handed out, or an entry that was refused."""
+        self._former: dict[str, Branch | Link | None] = {}
+        """The same of earlier versions, until this one is complete: its branches may be new and its leaves not."""
         self._seen: set[str] = set()
         self._ready: list[Missing] = []
         self._waiting: list[tuple[float, int, Missing]] = []
@@ -114,10 +116,14 @@ class Subtree:
             self._ready += self._lost
             self._lost = []
             return
-        known, self._known, self._seen = self._known, {}, set()
+        leaves = {key: entry for key, entry in self._former.items() if not isinstance(entry, Branch)}
+        former = {**leaves, **self._known}
+        surplus = max(0, len(former) - self._most_entries)
+        self._former = dict(itertools.islice(former.items(), surplus, None))
+        self._known, self._seen = {}, set()
         self._ready, self._waiting, self._lost = [], [], []
         self._root, self._references, self.beyond = root, 0, 0
-        self._want([root], 0, known)
+        self._want([(root, 0)])
 
     def take(self, now: float) -> Missing | None:
         """An entry to look up: any of those that are ready, so that many readers do not all ask for the same ones."""
@@ -137,19 +143,21 @@ class Subtree:
         key = missing.key
         if key in self._known or key not in self._seen:  # the root has changed since the question
             return None
-        self._known[key] = None
         try:
             entry = decode_entry(text)
             if not isinstance(entry, (Branch, self._leaf)):
                 raise MalformedMessage(f"{type(entry).__name__} in the wrong half of a node list")
         except MalformedMessage:
+            self._known[key] = None
             self.refused += 1
             raise
         if isinstance(entry, Branch):
-            self._grow(key, entry, missing.depth)
-            return None
-        self._known[key] = entry if isinstance(entry, Link) else None
-        return entry
+            self._want(self._open(key, entry, missing.depth))
+        else:
+            self._known[key] = entry if isinstance(entry, Link) else None
+        if self.complete:
+            self._former = {}
+        return None if isinstance(entry, Branch) else entry
 
     def put_back(self, missing: Missing, now: float) -> None:
         """The lookup failed: try again later, but not for ever."""
@@ -163,20 +171,22 @@ class Subtree:
         later = now + FIRST_RETRY * 2 ** (missing.attempts - 1)
         heapq.heappush(self._waiting, (later, self._failures, missing))
 
-    def _grow(self, key: str, branch: Branch, depth: int) -> None:
-        """Go down a branch if there is room. How often entries are named is what counts: names take memory, too."""
+    def _open(self, key: str, branch: Branch, depth: int) -> list[tuple[str, int]]:
+        """What is below a branch, with its depth, if there is room for it. Otherwise the tree is never complete.
+
+        How often entries are named is what counts, because names take memory too.
+        """
         if self._references + len(branch.children) > self._most_entries:
             self.beyond += len(branch.children)
-            return
+            return []
         self._references += len(branch.children)
         self._known[key] = branch
-        self._want(branch.children, depth + 1, {})
+        return [(child, depth + 1) for child in branch.children]
 
-    def _want(self, names: Iterable[str], depth: int, known: dict[str, Branch | Link | None]) -> None:
+    def _want(self, names: list[tuple[str, int]]) -> None:
         """Add entries and whatever is known below them. An entry met twice counts once, so a loop ends here."""
-        stack = [(name, depth) for name in names]
-        while stack:
-            name, depth = stack.pop()
+        while names:
+            name, depth = names.pop()
             key = name[:KEY_CHARACTERS]
             if key in self._seen:
                 continue
@@ -184,10 +194,11 @@ class Subtree:
                 self.beyond += 1
                 continue
             self._seen.add(key)
-            if key not in known:
+            if key not in self._former:
                 self._ready.append(Missing(name, depth))
                 continue
-            entry = self._known[key] = known[key]
+            entry = self._former[key]
             if isinstance(entry, Branch):
-                self._references += len(entry.children)
-                stack.extend((child, depth + 1) for child in entry.children)
+                names += self._open(key, entry, depth)
+            else:
+                self._known[key] = entry
