@@ -194,6 +194,22 @@ def make(records: Path, key: Path, domain: str, seq: int, links: tuple[str, ...]
     return run_make(records, key, domain, seq, links, as_json)
 
 
+@commands.command()
+@click.option("--network", default="mainnet", show_default=True, help="Where to begin, and what to tell shy nodes.")
+@click.option("--minutes", default=10.0, show_default=True)
+@click.option("--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="….jsonl or ….sqlite")
+@click.option("--discovery", default="v5,v4,dns", show_default=True)
+@click.option("--listen", multiple=True, metavar="IP[:PORT]", help="UDP address to search from.")
+@click.option("--bootnode", "boot_nodes", multiple=True, metavar="ENODE|ENR", help="Another node to begin with.")
+def crawl(
+    network: str, minutes: float, output: Path, discovery: str, listen: tuple[str, ...], boot_nodes: tuple[str, ...]
+) -> int:
+    """Look at all nodes that can be found: client, version, fork, snap really served or not."""
+    from ethsync.commands.crawl import run
+
+    return run(network, minutes, output, discovery, listen, boot_nodes)
+
+
 @commands.group()
 def rlpx() -> None:
     """The encrypted transport."""

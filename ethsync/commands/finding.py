@@ -39,7 +39,8 @@ def parse_listen(text: str) -> Endpoint:
         number = int(port) if colon else DEFAULT_PORT
         if not 0 <= number < 65536:
             raise ValueError
-        return Endpoint(ip_address((host or "0.0.0.0").strip("[]")), number)
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host or "0.0.0.0"
+        return Endpoint(ip_address(bare), number)
     except ValueError:
         raise ConfigError(f"'{text}' is not an address to listen on", hint="write IP, IP:PORT or [IPv6]:PORT") from None
 
