@@ -15,7 +15,7 @@ import ethsync
 from ethsync import cli
 from ethsync.errors import ConfigError, EthsyncError, StateUnavailable
 
-COMMANDS = ("snap", "status", "verify", "get", "serve", "bench", "probe", "peers", "dns", "rlpx", "node", "enr")
+COMMANDS = (
     "snap", "status", "verify", "get", "serve", "bench", "node", "enr", "dns", "probe", "rlpx", "crawl", "peers",
 )  # fmt: skip
 
