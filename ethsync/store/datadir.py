@@ -42,8 +42,8 @@ LOCK_FILE = "LOCK"
 MARK = "ethsync"
 """A directory with this file is ours; we never create databases in one that holds something else."""
 
-FOREIGN = frozenset({LOCK_FILE, "nodekey"})
-"""What may lie in a directory before it is ours: the node key is the one file that people bring along."""
+FOREIGN = frozenset({LOCK_FILE, "nodekey", "identity.json"})
+"""What may lie in a directory before it is ours: who moves a node brings its identity along."""
 
 
 @dataclass(frozen=True, slots=True)
