@@ -35,7 +35,8 @@ _PREFIXES = ("enrtree", "enr:")
 class TreeSync:
     """One list: its newest root, and its two halves.
 
-    Ask `next_name`, look it up, and say `resolved` or `failed`. `deadline` is when there is a name again.
+    Ask `next_name`, look it up, and say `resolved` or `failed` before asking again: two entries can have one name, such
+    as the empty branches of both halves. `deadline` is when there is a name again.
     """
 
     def __init__(self, link: Link, rng: random.Random) -> None:
