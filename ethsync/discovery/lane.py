@@ -187,7 +187,7 @@ class Lane:
         self._pending.pop(event.token, None)
         self.table.confirm(event.node, now)
         self._boot_pause = FIRST_BOOT_PAUSE
-        self._hear_of(event.node, now)
+        self._hear_of(event.node, now, answered=True)
 
     def _on_found(self, event: Found, now: float) -> None:
         pending = self._pending.pop(event.token, None)
@@ -221,11 +221,13 @@ class Lane:
     def _on_address(self, event: AddressSeen, now: float) -> None:
         self.reports.append(event)
 
-    def _hear_of(self, node: Node, now: float) -> None:
-        """Hand a node on; where its record is missing, ask for that first."""
+    def _hear_of(self, node: Node, now: float, *, answered: bool = False) -> None:
+        """Hand a node on; where its record is missing, ask for that first, and again when the node has `answered`."""
         if node.record is not None or not self._needs_records:
             self._give(node)
-        elif node.node_id not in self._given and len(self._to_fetch) < MOST_TO_FETCH:
+            return
+        given = self._given.get(node.node_id)
+        if (given is None or (answered and given == 0)) and len(self._to_fetch) < MOST_TO_FETCH:
             self._given.put(node.node_id, -1)
             self._to_fetch.append(node)
 

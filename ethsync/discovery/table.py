@@ -36,6 +36,9 @@ together, one after another, which with 200 nodes comes to much the same."""
 MOST_CREDIT = 9
 """Answers that count: a node that always answered survives two silences (`CREDIT_LOSS`)."""
 CREDIT_LOSS = 3  # as go-ethereum (p2p/discover/table_reval.go): a silence costs two thirds
+MOST_SILENCES = 3
+"""Silences in a row after which a node goes even if nobody waits for its place. UDP loses packets: where one in five
+is lost, a third of all questions stay unanswered, and a small table would run empty."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +47,8 @@ class Entry:
 
     node: Node
     credit: int = 0
+    silences: int = 0
+    """In a row."""
     check_at: float = 0.0
 
     @property
@@ -108,7 +113,7 @@ class Table:
         entry = self._entries.get(node.node_id)
         if entry is None or entry.node.endpoint != node.endpoint:
             return
-        entry.credit = min(entry.credit + 1, MOST_CREDIT)
+        entry.credit, entry.silences = min(entry.credit + 1, MOST_CREDIT), 0
         entries = self._bucket_of(node.node_id).entries
         entries.remove(entry)
         entries.insert(0, entry)
@@ -116,15 +121,16 @@ class Table:
         self._check_at(entry, now + wait * self._rng.uniform(0.8, 1.2))
 
     def fail(self, node_id: bytes, now: float) -> None:
-        """A node did not answer. One without credit goes, and another one gets its place."""
+        """A node did not answer. Without credit it goes as soon as another one waits for its place, or in the end."""
         entry = self._entries.get(node_id)
         if entry is None:
             return
         entry.credit //= CREDIT_LOSS
-        if entry.credit:
+        entry.silences += 1
+        bucket = self._bucket_of(node_id)
+        if entry.credit or (entry.silences < MOST_SILENCES and not bucket.replacements):
             self._check_at(entry, now + FAST_CHECK * self._rng.uniform(0.8, 1.2))
             return
-        bucket = self._bucket_of(node_id)
         self._remove(bucket, entry)
         while bucket.replacements:
             node = bucket.replacements.pop(self._rng.randrange(len(bucket.replacements)))
