@@ -215,8 +215,10 @@ class Lane:
             pending.lookup.failed(event.node)
 
     def _on_met(self, event: Met, now: float) -> None:
+        """Somebody came to us. It has questions of its own now: what we want to know waits for the first check."""
         self.table.see(event.node, now)
-        self._hear_of(event.node, now)
+        if event.node.record is not None:
+            self._give(event.node)
 
     def _on_address(self, event: AddressSeen, now: float) -> None:
         self.reports.append(event)
