@@ -55,10 +55,10 @@ class Reason(Enum):
     UNREACHABLE = "could not be reached"
     TOO_MANY_PEERS = "had no room for another peer"
     HANDSHAKE = "broke off the handshake"
-    HUNG_UP = "hung up before they gave anything"
-    OTHER_CHAIN = "follow another chain or fork"
-    NO_SNAP = "offer no snap"
-    SERVED_NOTHING = "offer snap and gave nothing"
+    HUNG_UP = "hung up before giving anything"
+    OTHER_CHAIN = "followed another chain or fork"
+    NO_SNAP = "offered no snap"
+    SERVED_NOTHING = "offered snap and gave nothing"
     LIED = "sent data that are wrong"
 
 

@@ -86,23 +86,31 @@ class Tally:
 def explain(tally: Tally, passed_over: Sequence[str], *, discovering: bool = True) -> str | None:
     """Why no peer comes, in one sentence; None if one has come, or it is too early to say.
 
-    `passed_over` says of each node that may not be dialled what it is; the words before ' (' tell the kinds apart.
+    `passed_over` has a sentence for each node that may not be dialled, like those of `forks.check_fork_entry`.
     """
     if tally.states[State.CONNECTED]:
         return None
     nothing_found = discovering and not tally.found and not passed_over
     failed = Counter({reason.value: count for reason, count in tally.by_reason.items() if count})
     if failed:
-        untried = _list(Counter(map(_kind, passed_over)))
-        rest = f"; {UDP_BLOCKED}" if nothing_found else f"; not tried: {untried}" if untried else ""
-        return _of_failures(failed) + rest
+        tried = _of_failures(failed)
+        untried = f"{len(passed_over)} more were not tried: {_sentences(passed_over)}" if passed_over else ""
+        more = UDP_BLOCKED if nothing_found else untried
+        return f"{tried}{' ' if tried.endswith('?') else '; '}{more}" if more else tried
     if passed_over and not tally.found:
-        return _of_passed_over(passed_over)
+        return f"discovery finds nodes, but none of the {len(passed_over)} can be of use: {_sentences(passed_over)}"
     return UDP_BLOCKED if nothing_found and not tally.states[State.DIALLING] else None
 
 
-def _kind(why: str) -> str:
-    return why.partition(" (")[0]
+def _sentences(whys: Sequence[str]) -> str:
+    """How often each was said, with the most common wording: they vary in parentheses and after a colon."""
+    kinds: Counter[str] = Counter()
+    wording: dict[str, str] = {}
+    for why, count in Counter(whys).most_common():
+        kind = why.partition(" (")[0].partition(":")[0]
+        kinds[kind] += count
+        wording.setdefault(kind, why)
+    return "; ".join(f"{wording[kind]} ({count} times)" for kind, count in kinds.most_common(SHOWN))
 
 
 def _of_failures(failed: Counter[str]) -> str:
@@ -111,13 +119,6 @@ def _of_failures(failed: Counter[str]) -> str:
     if set(failed) != {Reason.UNREACHABLE.value}:
         return f"{tried}: {_list(failed)}"
     return f"{tried}, none reachable" + (": is outbound TCP blocked?" if count >= TELLING else " so far")
-
-
-def _of_passed_over(whys: Sequence[str]) -> str:
-    kinds = Counter(map(_kind, whys))
-    if len(kinds) > 1:
-        return f"discovery finds nodes, but none to dial: {_list(kinds)}"
-    return f"discovery finds nodes, but all {len(whys)} are {Counter(whys).most_common(1)[0][0]}"
 
 
 def _list(counts: Counter[str]) -> str:
