@@ -107,6 +107,15 @@ class TestPort:
 
         assert poll.says(HOME) == "89.12.3.4:41000"
 
+    def test_a_port_needs_twice_the_votes_of_the_known_one(self, poll: Poll) -> None:
+        poll.say(10, HOME)
+        poll.next_round()
+        poll.say(5, HOME)
+        poll.say(9, "89.12.3.4:41000")
+        poll.next_round()
+
+        assert poll.says(HOME) is None
+
     def test_different_ports_leave_the_known_one(self, poll: Poll) -> None:
         poll.say(10, "89.12.3.4:41000")
         poll.next_round()
@@ -240,6 +249,16 @@ class TestChange:
             other.say(votes, NEW_HOME)
             other.next_round()
             assert other.says(HOME) == expected
+
+    def test_of_two_new_ones_with_as_many_votes_neither_wins(self, poll: Poll) -> None:
+        poll.say(20, HOME)
+        poll.next_round()
+        poll.say(5, NEW_HOME)
+        poll.say(5, LIE)
+        poll.next_round()
+
+        assert poll.says(HOME) is None
+        assert poll.winner() == HOME
 
     def test_two_addresses_that_share_the_voters_do_not_take_turns(self, poll: Poll) -> None:
         """Given two lines to the provider: 40 to 60 voters of 100 see either, for 200 rounds."""

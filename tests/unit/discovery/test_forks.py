@@ -196,12 +196,26 @@ class TestHint:
         ],
         ids=str,
     )
-    def test_nodes_elsewhere_do_not_count(self, remote: ForkId) -> None:
-        assert self.counted(*[remote] * 100, *[fork_id("07c9462e", AMSTERDAM)] * (FEWEST_VOTERS - 1)).hint(NOW) is None
+    def test_nodes_elsewhere_count_neither_for_nor_against_it(self, remote: ForkId) -> None:
+        announced = [*[remote] * 100, *[fork_id("07c9462e", AMSTERDAM)] * FEWEST_VOTERS]
+
+        assert self.counted(*announced[:-1]).hint(NOW) is None
+        assert f"({FEWEST_VOTERS} of {FEWEST_VOTERS})" in str(self.counted(*announced).hint(NOW))
+
+    def test_nobody_can_have_passed_a_fork_of_the_future(self) -> None:
+        assert self.counted(*[UPDATED.fork_id(HEAD, AMSTERDAM)] * 20, now=AMSTERDAM - 1).hint(NOW) is None
 
     @pytest.mark.parametrize("following", [0, 5, 30_000_000, BPO1, BPO2, 2**32, 2**64 - 1])
     def test_what_can_be_no_time_of_a_fork_is_no_news(self, following: int) -> None:
         assert self.counted(*[fork_id("07c9462e", following)] * 30).hint(NOW) is None
+
+    def test_who_speaks_again_is_forgotten_last(self) -> None:
+        """Given a full memory whose first node knows nothing: another node takes the second one's place."""
+        forks = self.counted(fork_id("07c9462e"), *[fork_id("07c9462e", AMSTERDAM)] * (MOST_VOTERS - 1))
+        forks.see(bytes(32), fork_id("07c9462e"), HEAD, NOW)
+        forks.see(b"\xff" * 32, fork_id("07c9462e"), HEAD, NOW)
+
+        assert f"({MOST_VOTERS - 2} of {MOST_VOTERS})" in str(forks.hint(NOW))
 
     def test_memory_is_bounded_and_the_newest_count(self) -> None:
         forks = self.counted(*[fork_id("07c9462e")] * 700, *[fork_id("07c9462e", AMSTERDAM)] * (MOST_VOTERS - 300))

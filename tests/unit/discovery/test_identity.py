@@ -126,6 +126,8 @@ class TestKey:
             DIGITS + "0",
             DIGITS[:-1] + "g",
             "0x" + DIGITS[2:],
+            DIGITS[:30] + "  " + DIGITS[32:],
+            DIGITS[:32] + "  " + DIGITS[32:],
             "0" * 64,
             ORDER,
             "ff" * 32,
@@ -135,9 +137,7 @@ class TestKey:
     def test_a_damaged_one_is_refused_and_left_as_it_is(self, tmp_path: Path, text: str) -> None:
         path = put_key(tmp_path, text)
 
-        with pytest.raises(
-            DatadirDamaged, match=r"is not a private key in 64 hexadecimal digits .*remove it to"
-        ):
+        with pytest.raises(DatadirDamaged, match=r"is not a private key in 64 hexadecimal digits .*remove it to"):
             open_identity(tmp_path)
         assert path.read_text() == text
 

@@ -199,6 +199,21 @@ def test_a_time_fork_of_theirs_counts_even_while_we_wait_for_a_block() -> None:
     WITHDRAWALS.validate(fork_id(0xF0AFD0E3, 1600000000), 15050000, 1599999999)
 
 
+def test_after_the_last_fork_by_number_a_chain_without_forks_by_time_counts_blocks() -> None:
+    with pytest.raises(UselessPeer, match="passed a fork at 8000000"):
+        PETERSBURG.validate(fork_id(0x668DB0AF, 8000000), 8000000, 0)
+    PETERSBURG.validate(fork_id(0x668DB0AF, 8000000), 7999999, 1500000000)
+
+
+def test_after_the_last_fork_by_time_a_chain_counts_seconds() -> None:
+    """A chain that is young enough for its times to be no larger than block numbers, as in tests."""
+    young = ForkSchedule(MAINNET_GENESIS, 0, (), (60,))
+    now = young.fork_id(0, 60)
+    with pytest.raises(UselessPeer, match="passed a fork at 120"):
+        young.validate(ForkId(now.hash, 120), 0, 120)
+    young.validate(ForkId(now.hash, 120), 500, 119)
+
+
 def test_forks_of_the_genesis_block_and_repetitions_do_not_count() -> None:
     plain = ForkSchedule(MAINNET_GENESIS, 1000, (5, 7), (2000,))
     noisy = ForkSchedule(MAINNET_GENESIS, 1000, (7, 0, 5, 5, 0), (2000, 1000, 0, 999, 2000))
