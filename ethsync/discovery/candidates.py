@@ -62,9 +62,9 @@ def _anybody(node: Node) -> str | None:
 class Candidates:
     """The dial pool.
 
-    `may_dial` says what a node is if it must not be dialled (such as "on another fork (fork id …)"), and None if it
-    may; it is not asked about nodes that the user named. `own_key` (64 bytes) is never a candidate. Times are in
-    seconds, of any clock that does not go back.
+    `may_dial` says why a node must not be dialled (as `forks.check_fork_entry` does of its record), or None if it may;
+    it is not asked about nodes that the user named. `own_key` (64 bytes) is never a candidate. Times are in seconds, of
+    any clock that does not go back.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Candidates:
         self._release(now)
         if len(self._dials) >= most:
             return None
-        while (candidate := self._turns.choose(now)) is not None:
+        while (candidate := self._turns.choose()) is not None:
             if candidate.public_key not in in_use:
                 return candidate
             self.defer(candidate.public_key, now + self.redial)
@@ -349,6 +349,7 @@ class Candidates:
 
     def _release(self, now: float) -> None:
         """Make ready who is due: each candidate once per pause, so that a call costs little on average."""
+        self._turns.advance(now)
         while self._waiting and self._waiting[0][0] <= now:
             due, _, candidate = heapq.heappop(self._waiting)
             if self._is_current(candidate, due):

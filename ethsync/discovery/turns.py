@@ -210,9 +210,18 @@ class Turns:
             del neighbours.ready[lane]
             self._queues[lane].close(neighbours)
 
-    def choose(self, now: float) -> Candidate | None:
+    def advance(self, now: float) -> None:
+        """Let the time pass: subnets whose dials have been paid for may be dialled again."""
+        while self._barred and self._barred[0][0] <= now:
+            neighbours = self._neighbours.get(heapq.heappop(self._barred)[1])
+            if neighbours is not None:
+                self._set_barred(neighbours, now)
+                if neighbours.paid_until <= now:
+                    neighbours.paid_until = NEVER
+                    self._forget(neighbours)
+
+    def choose(self) -> Candidate | None:
         """Who should be dialled next; None if nobody may. The candidate stays ready until `began`."""
-        self._unbar(now)
         if not self.ready:
             return None
         for quality in (Quality.FIXED, CYCLE[self._turn], *Quality):
@@ -260,15 +269,6 @@ class Turns:
             neighbours.barred = barred
             for lane in neighbours.ready:
                 (self._queues[lane].close if barred else self._queues[lane].open)(neighbours)
-
-    def _unbar(self, now: float) -> None:
-        while self._barred and self._barred[0][0] <= now:
-            neighbours = self._neighbours.get(heapq.heappop(self._barred)[1])
-            if neighbours is not None:
-                self._set_barred(neighbours, now)
-                if neighbours.paid_until <= now:
-                    neighbours.paid_until = NEVER
-                    self._forget(neighbours)
 
     def _forget(self, neighbours: Neighbours) -> None:
         """Drop an empty subnet, unless it still has to be remembered what was dialled there."""
