@@ -90,7 +90,7 @@ class ListReader:
         for each in forest.trees.values():
             refused = sum(half.refused for half in each.halves)
             if refused:
-                click.echo(f"{refused} entries of {each.link.domain} are not valid: {each.trouble}", err=True)
+                click.echo(f"{each.link.domain}: entries that are not valid: {refused} ({each.trouble})", err=True)
         missing = [line for each in forest.trees.values() for line in shortcomings(each)]
         for line in missing:
             click.echo(line, err=True)
@@ -104,10 +104,10 @@ def shortcomings(tree: TreeSync) -> Iterator[str]:
         yield f"the linked list {domain} cannot be read: {tree.trouble}"
     missing = sum(half.lost + half.unresolved for half in tree.halves)
     if missing:
-        yield f"{missing} entries of {domain} could not be had: {tree.trouble}"
+        yield f"{domain}: entries that could not be had: {missing} ({tree.trouble})"
     beyond = sum(half.beyond for half in tree.halves)
     if beyond:
-        yield f"{beyond} entries of {domain} were left out: the list is too large or too deep"
+        yield f"{domain}: entries left out, because the list is too large or too deep: {beyond}"
 
 
 def run_resolve(link: str, limit: int | None, nameservers: Sequence[str], rate: float, as_json: bool) -> int:

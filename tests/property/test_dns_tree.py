@@ -29,6 +29,7 @@ from ethsync.discovery.dns_tree import (
     parse_link,
 )
 from ethsync.errors import ConfigError, MalformedMessage
+from ethsync.hashing import keccak256
 from ethsync.wire.enr import NodeRecord
 from tests.oracles.node_lists import GETH, KEY, link_to, look_up, make_list, make_records, resign, short_name, signed
 
@@ -91,8 +92,6 @@ def test_base32_is_that_of_the_standard_library_without_padding(data: bytes) -> 
 
 @given(text=TEXTS, cut=st.integers(12, 32))
 def test_a_text_is_at_its_hash_however_short_and_no_other_text_is(text: str, cut: int) -> None:
-    from ethsync.hashing import keccak256
-
     name = encode_base32(keccak256(text.encode())[:cut])
     assert is_named(text, name)
     assert not is_named(text + " ", name)
