@@ -7,6 +7,9 @@ from dataclasses import dataclass
 SMOOTHING = 1 / 8  # RFC 6298, section 2.3, alpha
 DEVIATION_SMOOTHING = 1 / 4  # the same, beta
 DEVIATIONS = 4  # the same, K
+GRANULARITY = 0.1
+"""Seconds that are waited beyond the smoothed round trip at least (RFC 6298, section 2.3, G). Of a peer that always
+answers in the same time the deviation vanishes, and then the smallest delay on either side would be a timeout."""
 FLOOR = 2.0  # seconds; geth's p2p/msgrate starts from the same minimum round trip
 CAP = 30.0  # seconds; geth drops a connection that is silent for so long
 BACKOFF = 2.0  # RFC 6298, section 5.5
@@ -39,4 +42,5 @@ class RoundTrip:
         """How long to wait for the next answer."""
         if self.smoothed is None:
             return CAP / 2 if self.backoff == 1.0 else CAP
-        return min(max(self.smoothed + DEVIATIONS * self.deviation, self.floor) * self.backoff, CAP)
+        usual = self.smoothed + max(GRANULARITY, DEVIATIONS * self.deviation)
+        return min(max(usual, self.floor) * self.backoff, CAP)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ethsync.peers.rtt import CAP, FLOOR, RoundTrip
+from ethsync.peers.rtt import CAP, FLOOR, GRANULARITY, RoundTrip
 
 
 def test_the_first_answer_sets_both_figures() -> None:
@@ -22,6 +22,14 @@ def test_later_answers_move_them_by_an_eighth_and_a_quarter() -> None:
     assert track.smoothed == pytest.approx(7 / 8 * 1.0 + 1 / 8 * 2.0)
     assert track.deviation == pytest.approx(3 / 4 * 0.5 + 1 / 4 * abs(1.0 - 2.0))
     assert track.timeout() == pytest.approx(1.125 + 4 * 0.625)
+
+
+def test_a_peer_that_always_takes_the_same_time_is_waited_for_a_little_longer_than_that() -> None:
+    # RFC 6298, 2.3: RTO = SRTT + max(G, 4 · RTTVAR)
+    track = RoundTrip(floor=0.0)
+    for _ in range(1000):
+        track.observe(0.5)
+    assert track.timeout() == pytest.approx(0.5 + GRANULARITY)
 
 
 def test_the_timeout_has_a_floor_and_a_cap() -> None:
