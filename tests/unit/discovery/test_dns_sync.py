@@ -136,7 +136,7 @@ def test_entries_may_be_named_by_hashes_of_any_length() -> None:
 def test_other_texts_beside_a_root_or_an_entry_do_no_harm() -> None:
     zone, sync = make_list("n", make_records(1)), sync_of()
     while (name := sync.next_name(0.0)) is not None:
-        sync.resolved(name, ["v=spf1 -all", "", "ä" * 300, "\ud800", "x" * 5000, zone[name], "verification=1"], 0.0)
+        sync.resolved(name, ["v=spf1 -all", "", "enr:ä", "enr:\ud800", "x" * 5000, zone[name], "verification=1"], 0.0)
     assert len(sync.records()) == 1
 
 
@@ -252,6 +252,41 @@ def test_a_version_that_comes_in_the_middle_of_another_is_read_whole() -> None:
     assert sync.settled
 
 
+def test_what_was_read_of_a_version_is_remembered_past_one_that_was_not_read() -> None:
+    records, sync = make_records(30), sync_of()
+    first = make_list("n", records[:20])
+    look_up(sync, first, 0.0)
+    second = make_list("n", records[20:], seq=2)
+    assert look_up(sync, {"n": second["n"]}, RECHECK)[0] == "n"  # and not one entry of it
+    sync.records()
+    third = make_list("n", records[1:20], seq=3)
+    names = look_up(sync, third, 2 * RECHECK)
+    assert not any(third[name].startswith("enr:") for name in names)
+    assert sync.records() == []
+    assert sync.settled
+
+
+def test_not_more_is_remembered_of_old_versions_than_one_may_have() -> None:
+    half = Subtree(NodeRecord, 20, random.Random(1))
+    versions = [[str(record) for record in make_records(15, first=15 * number)] for number in range(4)]
+
+    def lookups(texts: list[str]) -> int:
+        """Follow a version that is never complete, because it lacks an entry. Returns how many records were asked."""
+        top = branch(*texts, "missing")
+        by_name = {entry_name(text): text for text in (top, *texts)}
+        asked = 0
+        half.follow(entry_name(top))
+        while (missing := half.take(0.0)) is not None:
+            if missing.name in by_name:
+                asked += by_name[missing.name].startswith("enr:")
+                half.accept(missing, by_name[missing.name])
+        return asked
+
+    assert [lookups(texts) for texts in versions] == [15, 15, 15, 15]
+    assert lookups(versions[2]) == 15 - 4  # four of its leaves fitted beside the 16 entries of the last version
+    assert lookups(versions[0]) == 15
+
+
 def test_links_of_the_last_version_hold_until_the_new_one_was_read() -> None:
     first, second = link_to("first.org"), link_to("second.org")
     sync = sync_of()
@@ -323,6 +358,15 @@ def test_when_many_entries_in_a_row_are_missing_the_list_waits_for_its_root() ->
     assert sync.deadline == RECHECK_SOONER
     look_up(sync, new, RECHECK_SOONER)
     assert ids(sync.records()) == ids(records[30:])
+
+
+def test_entries_missing_here_and_there_do_not_stop_the_reading() -> None:
+    zone, sync = make_list("n", make_records(100)), sync_of()
+    gone = [name for name, text in zone.items() if text.startswith("enr:")][::6]
+    names = look_up(sync, {name: text for name, text in zone.items() if name not in gone}, 0.0)
+    assert len(gone) > 2 * MOST_MISSES
+    assert sorted(names) == sorted(zone)
+    assert len(sync.records()) == 100 - len(gone)
 
 
 def test_an_entry_with_another_hash_than_its_name_counts_as_missing() -> None:
