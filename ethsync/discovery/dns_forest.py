@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ethsync.wire.enr import NodeRecord
 
 MOST_LINKED = 8
-"""Lists followed only because of links: an owner could link to any number of lists of his own, of 6 MB each."""
+"""Lists followed only because of links: an owner could link to any number of lists of his own, of 8 MB each."""
 MOST_LINK_DEPTH = 3
 """Links in a row that are followed; beyond, nobody whom the user trusts has had a say for long."""
 

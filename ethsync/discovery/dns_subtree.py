@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MOST_DEPTH = 16
 """Branches above a leaf: five levels of 13 children hold 371,293 records, 16 levels of two children still 65,536."""
 MOST_RECORD_ENTRIES = 16_384
-"""Entries of a list that we follow: several times what mainnet's list has, and at most 6 MB."""
+"""Entries of a list that we follow: several times what mainnet's list has, and at most 8 MB, measured."""
 MOST_LINK_ENTRIES = 128
 """Links are far fewer, and we follow few of them (`MOST_LINKED` in dns_forest)."""
 
