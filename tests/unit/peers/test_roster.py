@@ -53,7 +53,7 @@ async def test_a_node_that_comes_again_is_one_row() -> None:
     pool = PeerPool(lambda: None, VIEW)
     await met(pool, 1, Outcome.SERVED)
     await met(pool, 1, Outcome.EMPTY)
-    (row,) = roster(pool, 0.0)
+    (row,) = roster(pool, trio.current_time())
     assert row["connections"] == 2
     assert row["outcomes"] == {"accounts served": 1, "accounts empty": 1}
 
@@ -69,7 +69,7 @@ async def test_a_liar_is_listed_with_what_it_did() -> None:
 
     with pytest.raises(Disproved):
         await lie()
-    (row,) = roster(pool, 0.0)
+    (row,) = roster(pool, trio.current_time())
     assert "its range is not the truth" in row["dropped"]
 
 
