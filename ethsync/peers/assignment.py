@@ -37,11 +37,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Work that is ready: so many requests of a kind. `avoid` are peers that must not get it."""
+    """Work that is ready: so many requests of a kind."""
 
     kind: RequestKind
     requests: int
-    avoid: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +66,7 @@ def assign(candidates: Sequence[Candidate], demands: Sequence[Demand]) -> list[A
     taken = {(candidate.number, kind): count for candidate in candidates for kind, count in candidate.in_flight.items()}
     chosen: list[Assignment] = []
     for demand in demands:
-        willing = [
-            candidate
-            for candidate in candidates
-            if demand.kind not in candidate.blocked and candidate.number not in demand.avoid
-        ]
+        willing = [candidate for candidate in candidates if demand.kind not in candidate.blocked]
         for _ in range(demand.requests):
             free = [one for one in willing if taken.get((one.number, demand.kind), 0) < SLOTS[demand.kind]]
             if not free:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ethsync.rlpx.connection import Connection, Message
     from ethsync.wire.enode import Enode
 
+MOST_OVERDUE = 16
+"""Unanswered requests per peer whose answers are still of use: twice as many as can be under way (`assignment.SLOTS`).
+A peer that is even further behind has the oldest ones forgotten."""
+
 CAPABILITY = {
     RequestKind.HEADERS: "eth",
     RequestKind.ACCOUNTS: snap.NAME,
@@ -47,6 +51,8 @@ class _Pending:
     scope: trio.CancelScope
     turn: float
     """When the peer could begin with it: sent, and the previous reply ended."""
+    late: Callable[[bytes], None] | None = None
+    """Takes the payload of a reply that comes after its time."""
     payload: bytes | None = None
     failure: PeerGone | None = None
 
@@ -58,10 +64,11 @@ class Peer:
     number: int
     enode: Enode
     connection: Connection
+    inbound: bool = False
+    """Whether it dialled us."""
     record: Record = field(default_factory=new_record)
-    late: int = 0
-    """Replies that came after their time was up."""
     _pending: dict[int, _Pending] = field(default_factory=dict)
+    _overdue: dict[int, _Pending] = field(default_factory=dict)
     _next_id: int = 1
     _last_reply: float = 0.0
     _gone: PeerGone | None = None
@@ -74,24 +81,23 @@ class Peer:
         """What the peer calls itself."""
         return self.connection.remote_hello.client_id
 
-    async def request(self, kind: RequestKind, make: Callable[[int], Request]) -> bytes:
+    async def request(
+        self, kind: RequestKind, make: Callable[[int], Request], late: Callable[[bytes], None] | None = None
+    ) -> bytes:
         """Send a request and return the payload of its reply.
 
         The clock of a request starts when the peer's previous reply ended, because servers answer in order. Raises
-        RequestTimeout (the peer stays), PeerGone.
+        RequestTimeout (the peer stays), PeerGone. If the reply comes after the timeout, `late` is called with it.
         """
         if self._gone is not None:
             raise self._gone
         request_id = self._next_id
         self._next_id += 1
         request = make(request_id)
-        track = self.record.tracks[kind]
         now = trio.current_time()
+        deadline = now + self.record.tracks[kind].round_trip.timeout()
         pending = _Pending(
-            kind,
-            (CAPABILITY[kind], request.message + 1),
-            trio.CancelScope(deadline=now + track.round_trip.timeout()),
-            now,
+            kind, (CAPABILITY[kind], request.message + 1), trio.CancelScope(deadline=deadline), now, late
         )
         self._pending[request_id] = pending
         try:
@@ -103,30 +109,40 @@ class Peer:
         if pending.failure is not None:
             raise pending.failure
         if pending.payload is None:
+            self._overdue[request_id] = pending
+            if len(self._overdue) > MOST_OVERDUE:
+                del self._overdue[next(iter(self._overdue))]
             raise RequestTimeout(f"{self} did not answer a request for {kind.value} in time")
         return pending.payload
 
     def settle(self, message: Message) -> None:
-        """Hand a reply to whoever waits for it. Raises MalformedMessage for an id that was never asked."""
+        """Hand a reply to whoever waits for it, or waited. Raises MalformedMessage for an id that was never asked.
+
+        A late reply teaches the timeout as well: else a peer that is always a little late would never be waited for.
+        """
         request_id = snap.peek_request_id(message.payload)
-        pending = self._pending.get(request_id)
+        pending = self._pending.get(request_id) or self._overdue.get(request_id)
         if pending is None:
             if not 0 < request_id < self._next_id:
                 raise MalformedMessage(f"{self} answered request {request_id}, which was never made")
-            self.late += 1
             return
         if pending.reply != (message.capability, message.code):
             raise MalformedMessage(f"{self} answered a request for {pending.kind.value} with another message")
+        if pending.payload is not None:
+            return
         now = trio.current_time()
         pending.payload = message.payload
         pending.turn = max(pending.turn, self._last_reply)
         self.record.tracks[pending.kind].answered(len(message.payload), now - pending.turn)
         self._last_reply = now
-        pending.scope.cancel()
         for number, other in self._pending.items():
             # Only what was asked later had to wait for this; a peer cannot hold a request by answering younger ones.
             if number > request_id and other.payload is None:
                 other.scope.deadline = now + self.record.tracks[other.kind].round_trip.timeout()
+        if self._overdue.pop(request_id, None) is None:
+            pending.scope.cancel()
+        elif pending.late is not None:
+            pending.late(message.payload)
 
     def fail(self, error: PeerGone) -> None:
         """Wake everyone who waits: the connection has ended."""

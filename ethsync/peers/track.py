@@ -22,6 +22,8 @@ class Outcome(Enum):
     """How a request ended (design, section 7). Only DISPROVED is a crime."""
 
     SERVED = "served"
+    DUPLICATE = "duplicate"
+    """Right, perhaps, but others had brought the same before."""
     EMPTY = "empty"
     TIMEOUT = "timeout"
     MALFORMED = "malformed"
@@ -46,6 +48,7 @@ LONGEST_PAUSE = 60.0
 
 POINTS = {
     Outcome.SERVED: 1.0,
+    Outcome.DUPLICATE: 0.0,
     Outcome.EMPTY: -1.0,
     Outcome.TIMEOUT: -2.0,
     Outcome.MALFORMED: -8.0,
@@ -67,7 +70,6 @@ class Track:
     in_flight: int = 0
     rate: float = 0.0
     """Bytes per second of recent answers."""
-    served: int = 0
     empty_in_a_row: int = 0
     malformed_in_a_row: int = 0
     paused_until: float = float("-inf")
@@ -96,7 +98,6 @@ class Track:
 
     def was_served(self) -> None:
         """The peer gave something useful."""
-        self.served += 1
         self.empty_in_a_row = self.malformed_in_a_row = 0
 
 
@@ -107,7 +108,7 @@ class Record:
     tracks: dict[RequestKind, Track]
     outcomes: Counter[tuple[RequestKind, Outcome]] = field(default_factory=Counter)
     last: Outcome | None = None
-    """How the last request for state ended."""
+    """How the last request for state ended; duplicates, which are not even proven, say nothing."""
     _score: float = 0.0
     _scored_at: float = 0.0
 
@@ -128,7 +129,7 @@ class Record:
     def note(self, kind: RequestKind, outcome: Outcome, now: float) -> None:
         """Count an outcome; adjust score and pauses."""
         self.outcomes[kind, outcome] += 1
-        if kind is not RequestKind.HEADERS:
+        if kind is not RequestKind.HEADERS and outcome is not Outcome.DUPLICATE:
             self.last = outcome
         self._score = min(max(self.score(now) + POINTS[outcome], LOWEST_SCORE), HIGHEST_SCORE)
         self._scored_at = now

@@ -118,6 +118,7 @@ class AccountStage:
         self._may_go_on = may_go_on
         self._keys_per_byte: float | None = None
         self._processing = 0
+        self._out: set[AccountJob] = set()
 
     @property
     def done(self) -> bool:
@@ -135,16 +136,25 @@ class AccountStage:
     def take(self, budget: int) -> AccountJob:
         """Take as much key space as is expected to fill the budget."""
         width = KEY_SPACE if self._keys_per_byte is None else int(self._keys_per_byte * budget * FILL)
-        self.counters.in_flight += 1
-        return AccountJob(self.sweep.take(width), self._root, budget)
+        job = AccountJob(self.sweep.take(width), self._root, budget)
+        self._out.add(job)
+        self.counters.in_flight = len(self._out)
+        return job
 
     def give_back(self, job: AccountJob) -> None:
-        """The range must be asked for again."""
-        self.counters.in_flight -= 1
-        self.sweep.give_back(job.gap)
+        """The range must be asked for again, unless an answer that came late has brought it."""
+        if job in self._out:
+            self._end(job)
+            self.sweep.give_back(job.gap)
+
+    def _end(self, job: AccountJob) -> None:
+        self._out.discard(job)
+        self.counters.in_flight = len(self._out)
 
     async def process(self, job: AccountJob, payload: bytes) -> Outcome:
         """Prove, write, and pass on what the accounts owe."""
+        if job not in self._out and not self.sweep.wants(job.gap):
+            return Outcome.DUPLICATE
         self._processing += 1
         try:
             try:
@@ -157,23 +167,30 @@ class AccountStage:
             if proven.empty:
                 self.give_back(job)
                 return Outcome.EMPTY
-            await self._keep(job, proven, depth, len(payload))
+            assembled = proven.assembled
+            # A probe that was answered twice may have given two depths: the pages of a trie have one.
+            fits = self.sweep.depth in (None, depth)
+            claimed = self.sweep.claim(job.gap, assembled.covered, assembled.rest) if fits else None
+            if claimed is None:
+                self.give_back(job)
+                return Outcome.DUPLICATE
+            self._end(job)
+            await self._keep(proven, depth, len(payload))
+            self.sweep.settle(claimed)
+            self._progress.key_space = self.sweep.share
             return Outcome.SERVED
         finally:
             self._processing -= 1
 
-    async def _keep(self, job: AccountJob, proven: _Proven, depth: int, size: int) -> None:
+    async def _keep(self, proven: _Proven, depth: int, size: int) -> None:
         puts = proven.puts
         if self.sweep.depth is None:
             self.sweep.depth = depth
             puts = [(FACT_DEPTH, bytes([depth])), *puts]
         if proven.keys_seen > 0:
             self._keys_per_byte = proven.keys_seen / size
-        self.counters.in_flight -= 1
         self.counters.items += proven.accounts
         self.counters.bytes += proven.size
         if puts:
             await self._writer.write(Write(self._datadir.accounts, puts))
         await self._owed(proven.needs)
-        self.sweep.settle(job.gap, proven.assembled.covered, proven.assembled.rest)
-        self._progress.key_space = self.sweep.share

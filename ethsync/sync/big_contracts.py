@@ -56,7 +56,6 @@ class BigContract:
     leaves: int = 0
     size: int = 0
     keys_per_byte: float = 0.0
-    in_flight: int = 0
     recorded: bool = False
     """Whether its record, not complete yet, is with the writer."""
     declared: bool = False
@@ -111,7 +110,8 @@ class BigContracts:
         depth = depth_for(len(assembled.leaves)) if depth is None else depth
         sweep = Sweep(depth=depth)
         gap = sweep.take(KEY_SPACE)
-        sweep.settle(gap, assembled.covered, assembled.rest)
+        sweep.claim(gap, assembled.covered, assembled.rest)
+        sweep.settle(gap)
         big = BigContract(contract, sweep, depth, leftover=self._leftover(contract.account))
         if estimate:
             big.keys_per_byte = KEY_SPACE / (estimate * SLOT_BYTES)
@@ -145,6 +145,10 @@ class BigContracts:
         self._active[contract.account] = big
         return big
 
+    def has(self, contract: Contract) -> bool:
+        """Whether a contract is under way."""
+        return contract.account in self._active
+
     def whole(self) -> list[BigContract]:
         """Contracts of which every range is with the writer, but not the record that says so."""
         return [big for big in self._active.values() if big.done]
@@ -165,28 +169,18 @@ class BigContracts:
     def _free(self, big: BigContract) -> int:
         if not big.sweep.open_gaps:
             return 0
-        return max(0, (REQUESTS_AT_ONCE if big.depth else 1) - big.in_flight)
+        return max(0, (REQUESTS_AT_ONCE if big.depth else 1) - big.sweep.asked)
 
     def take(self, budget: int) -> RangeJob:
         """Take a range of the oldest contract that has one."""
         big = next(big for big in self._active.values() if self._free(big))
         width = int(big.keys_per_byte * budget * FILL) or KEY_SPACE
-        big.in_flight += 1
         return RangeJob(big, big.sweep.take(width), self._root, budget)
 
-    def give_back(self, job: RangeJob) -> None:
-        """The range must be asked for again."""
-        job.big.in_flight -= 1
-        job.big.sweep.give_back(job.gap)
-
-    async def keep(self, job: RangeJob, assembled: Assembled, keys: int, size: int) -> None:
-        """Write what a range brought and settle it."""
-        big = job.big
-        if keys > 0:
-            big.keys_per_byte = keys / size
-        big.in_flight -= 1
-        await self.write(big, assembled, job.gap)
-        big.sweep.settle(job.gap, assembled.covered, assembled.rest)
+    async def keep(self, big: BigContract, claimed: Gap, assembled: Assembled) -> None:
+        """Write what was claimed of a range and settle it."""
+        await self.write(big, assembled, claimed)
+        big.sweep.settle(claimed)
 
     async def write(self, big: BigContract, assembled: Assembled, gap: Gap | None = None) -> None:
         """Hand pages, tops and marker of a range to the writer, and the record with the first of them."""
@@ -215,14 +209,13 @@ class BigContracts:
 
     async def finish(self, big: BigContract) -> Leaves | None:
         """Close a contract: its record says complete now. Returns its leaves instead if they belong into a bundle."""
+        if big.small is None:
+            record = TrieRecord(big.contract.root, big.depth, True, big.leaves, big.size).encode()
+            await self._writer.write(
+                Write(self._datadir.ledger, [(RECORD + big.contract.account, record)], after_sync=True)
+            )
         del self._active[big.contract.account]
-        if big.small is not None:
-            return big.small
-        record = TrieRecord(big.contract.root, big.depth, True, big.leaves, big.size).encode()
-        await self._writer.write(
-            Write(self._datadir.ledger, [(RECORD + big.contract.account, record)], after_sync=True)
-        )
-        return None
+        return big.small
 
     async def copy(self, big: BigContract, twin: Contract) -> None:
         """Store a finished trie once more for another account with the same storage root, from our own disk."""

@@ -81,10 +81,12 @@ class CodeStage:
         self._debts = debts
         self._queue: deque[bytes] = deque()
         self._waiting: dict[bytes, list[PageDebt]] = {}
+        self._claimed: set[bytes] = set()
         self._stored: set[int] = set()
         self._writing: set[bytes] = set()
         self._confirmed: dict[bytes, None] = {}
         self._average = float(LIKELY_CODE)
+        self._out: set[CodeJob] = set()
         self.resumed = False
         """Whether an earlier run stored codes: then the database is asked about each."""
 
@@ -147,25 +149,47 @@ class CodeStage:
     def take(self, budget: int) -> CodeJob:
         """Take as many hashes as are expected to fill the budget."""
         count = min(self._batch(budget), len(self._queue))
-        self.counters.in_flight += 1
-        return CodeJob(tuple(self._queue.popleft() for _ in range(count)), budget)
+        job = CodeJob(tuple(self._queue.popleft() for _ in range(count)), budget)
+        self._out.add(job)
+        self.counters.in_flight = len(self._out)
+        return job
 
     def give_back(self, job: CodeJob) -> None:
-        """The codes must be asked for again."""
-        self.counters.in_flight -= 1
-        self._queue.extend(job.hashes)
+        """The codes must be asked for again, but for those that came with another answer."""
+        if job in self._out:
+            self._end(job)
+            self._queue.extend(filter(self._wants, job.hashes))
+
+    def _end(self, job: CodeJob) -> None:
+        self._out.discard(job)
+        self.counters.in_flight = len(self._out)
+
+    def _wants(self, digest: bytes) -> bool:
+        """Whether a code is owed and no answer has brought it yet."""
+        return digest in self._waiting and digest not in self._claimed
 
     async def process(self, job: CodeJob, payload: bytes) -> Outcome:
         """Check, write, and pay the debts that wait for these codes; what was left out is asked for again."""
+        late = job not in self._out
+        if late and not any(map(self._wants, job.hashes)):
+            return Outcome.DUPLICATE
         try:
             found = await trio.to_thread.run_sync(prove_codes, job, payload, limiter=self._limiter)
         except PeerError:
             self.give_back(job)
             raise
-        self.counters.in_flight -= 1
-        self._queue.extend(digest for digest in job.hashes if digest not in found)
-        if not found:
-            return Outcome.EMPTY
+        fresh = {digest: code for digest, code in found.items() if self._wants(digest)}
+        self._claimed.update(fresh)
+        self.give_back(job)
+        if late:
+            self._queue = deque(filter(self._wants, self._queue))
+        if not fresh:
+            return Outcome.DUPLICATE if found else Outcome.EMPTY
+        await self._keep(fresh)
+        return Outcome.SERVED
+
+    async def _keep(self, found: dict[bytes, bytes]) -> None:
+        """Write codes and pay the debts that wait for them."""
         size = sum(map(len, found.values()))
         self._average += 0.2 * (size / len(found) - self._average)
         self.counters.items += len(found)
@@ -176,13 +200,13 @@ class CodeStage:
         written = partial(self._writing.difference_update, tuple(found))
         await self._writer.write(Write(self._datadir.codes, puts, done=written))
         for count, digest in enumerate(found, 1):
+            self._claimed.discard(digest)
             for page in self._waiting.pop(digest):
                 self._debts.code_stored(page)
             if count % CODES_A_TURN == 0:
                 await trio.lowlevel.checkpoint()
         await self._debts.settle()
         self.counters.owed = len(self._waiting)
-        return Outcome.SERVED
 
 
 def _fingerprint(digest: bytes) -> int:

@@ -5,7 +5,7 @@ One task decides (`assignment.assign`, pure) whenever anything changed; each req
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -35,6 +35,16 @@ PATIENCE = 60.0
 so a minute of nothing but empty answers means that it is gone."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LateReply:
+    """A reply that came after its request had been given up."""
+
+    peer: Peer
+    stage: Stage[Any]
+    job: Any
+    payload: bytes
+
+
 @dataclass(slots=True, eq=False)
 class Download:
     """What the tasks of a download share."""
@@ -46,6 +56,10 @@ class Download:
     patience: float = PATIENCE
     in_flight: int = 0
     last_served: float = 0.0
+    late: list[LateReply] = field(default_factory=list)
+    """Replies to be looked at; their bytes count as unproven."""
+    asking: set[trio.CancelScope] = field(default_factory=set)
+    """Requests that wait for their replies."""
 
 
 async def run_download(download: Download, stages: Sequence[Stage[Any]]) -> None:
@@ -62,6 +76,7 @@ async def run_download(download: Download, stages: Sequence[Stage[Any]]) -> None
             patient_until = download.last_served + download.patience
             # At the end of patience only those count who did not fail yet: silent ones would be asked for ever.
             may_ask = now < patient_until or any(peer.record.promising for peer in download.pool.peers.values())
+            _take_late(download, nursery)
             if may_ask and download.progress.unproven_bytes < UNPROVEN_BYTES:
                 _assign(download, stages, nursery, now)
             if now >= patient_until and download.in_flight == 0:
@@ -69,6 +84,8 @@ async def run_download(download: Download, stages: Sequence[Stage[Any]]) -> None
             deadline = download.pool.next_pause_end(now)
             with trio.move_on_at(deadline if download.in_flight else min(deadline, patient_until)):
                 await changed.wait()
+        for scope in download.asking:
+            scope.cancel()  # what is still asked for came from somebody else
 
 
 def _keep_time(stages: Sequence[Stage[Any]], now: float) -> None:
@@ -95,6 +112,22 @@ def _assign(download: Download, stages: Sequence[Stage[Any]], nursery: trio.Nurs
         nursery.start_soon(_ask, download, peer, stage, job)
 
 
+def _take_late(download: Download, nursery: trio.Nursery) -> None:
+    late, download.late = download.late, []
+    for reply in late:
+        download.in_flight += 1
+        nursery.start_soon(_use_late, download, reply)
+
+
+async def _use_late(download: Download, reply: LateReply) -> None:
+    try:
+        await _process(download, reply.peer, reply.stage, reply.job, reply.payload)
+    finally:
+        download.progress.unproven_bytes -= len(reply.payload)
+        download.in_flight -= 1
+        download.changes.ring()
+
+
 async def _ask(download: Download, peer: Peer, stage: Stage[Any], job: Any) -> None:
     """One request and all that follows from it."""
     try:
@@ -111,17 +144,31 @@ async def _ask(download: Download, peer: Peer, stage: Stage[Any], job: Any) -> N
 
 
 async def _request(download: Download, peer: Peer, stage: Stage[Any], job: Any) -> bytes | None:
+    """The payload of the reply, None if there is none in time. One that comes later is used if it still can be."""
+
+    def came_late(payload: bytes) -> None:
+        if download.progress.unproven_bytes < UNPROVEN_BYTES:
+            download.progress.unproven_bytes += len(payload)
+            download.late.append(LateReply(peer, stage, job, payload))
+            download.changes.ring()
+
+    outcome: Outcome | None = None
+    scope = trio.CancelScope()
+    download.asking.add(scope)
     try:
-        return await peer.request(stage.kind, job.make)
+        with scope:
+            return await peer.request(stage.kind, job.make, came_late)
     except RequestTimeout:
         outcome = Outcome.TIMEOUT
     except PeerGone:
         outcome = Outcome.DISCONNECTED
     finally:
+        download.asking.discard(scope)
         peer.record.tracks[stage.kind].in_flight -= 1
         download.changes.ring()
     stage.give_back(job)
-    download.pool.note(peer, stage.kind, outcome)
+    if outcome is not None:
+        download.pool.note(peer, stage.kind, outcome)
     return None
 
 

@@ -1,7 +1,7 @@
 """What the pipeline expects of a stage: say how much work is ready, hand it out, take the answers.
 
-Everything but `process` is synchronous and runs on the event loop; a job is always settled exactly once, by `process`
-returning, or by `give_back`.
+Everything but `process` is synchronous and runs on the event loop. A job is out until `process` or `give_back` ends it.
+An answer may come later still: `process` then uses what nobody else has brought in the meantime, and drops the rest.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Stage(Protocol[JobT]):
         ...
 
     def give_back(self, job: JobT) -> None:
-        """Nothing came of a job: it must be done again."""
+        """Nothing came of a job: what nobody else brings must be asked for again."""
         ...
 
     async def process(self, job: JobT, payload: bytes) -> Outcome:
-        """Prove and keep a reply; return SERVED or EMPTY.
+        """Prove and keep a reply; return SERVED, EMPTY, or DUPLICATE if others had brought all of it.
 
         Raises MalformedMessage or Disproved; the job has then been given back.
         """

@@ -77,6 +77,7 @@ class StorageStage:
         self._average = LIKELY_TRIE
         self._unstored = 0
         self._turn = False
+        self._out: set[TriesJob | RangeJob] = set()
         self.big = BigContracts(root, datadir, writer, progress.storage)
 
     @property
@@ -140,20 +141,34 @@ class StorageStage:
 
     def take(self, budget: int) -> TriesJob | RangeJob:
         """Take a range of a big contract or a batch of small ones, in turn while there are both."""
-        self.counters.in_flight += 1
         self._turn = not self._turn
         if self.big.ready() and (self._turn or self.big.crowded or not self._queue):
-            return self.big.take(budget)
-        count = min(self._batch(budget), len(self._queue))
-        return TriesJob([self._queue.popleft() for _ in range(count)], self._root, budget)
+            job: TriesJob | RangeJob = self.big.take(budget)
+        else:
+            count = min(self._batch(budget), len(self._queue))
+            job = TriesJob([self._queue.popleft() for _ in range(count)], self._root, budget)
+        self._out.add(job)
+        self.counters.in_flight = len(self._out)
+        return job
 
     def give_back(self, job: TriesJob | RangeJob) -> None:
-        """The contracts or the range must be asked for again."""
-        self.counters.in_flight -= 1
+        """The contracts or the range must be asked for again, but for what came with another answer."""
+        if job not in self._out:
+            return
+        self._end(job)
         if isinstance(job, RangeJob):
-            self.big.give_back(job)
+            job.big.sweep.give_back(job.gap)
         else:
-            self._queue.extendleft(reversed(job.contracts))
+            self._queue.extendleft(filter(self._wants, reversed(job.contracts)))
+
+    def _end(self, job: TriesJob | RangeJob) -> None:
+        self._out.discard(job)
+        self.counters.in_flight = len(self._out)
+
+    def _wants(self, contract: Contract) -> bool:
+        """Whether nothing of a contract that is asked for, for itself and all with its root, has come yet."""
+        waiting = self._waiting.get(contract.root)
+        return waiting is not None and waiting[0] is contract and not self.big.has(contract)
 
     async def process(self, job: TriesJob | RangeJob, payload: bytes) -> Outcome:
         """Prove, write, and pay the debts of the pages concerned."""
@@ -164,8 +179,14 @@ class StorageStage:
         finally:
             self.counters.owed = self._unstored
 
+    def _forget_stored(self) -> None:
+        """Take those out of the queue whose storage came in another way than by asking for it from the queue."""
+        self._queue = deque(filter(self._wants, self._queue))
+
     async def _process_range(self, job: RangeJob, payload: bytes) -> Outcome:
         big = job.big
+        if job not in self._out and not big.sweep.wants(job.gap):
+            return Outcome.DUPLICATE
         try:
             proven = await trio.to_thread.run_sync(
                 prove_storage_range, payload, big.contract.root, job.gap, big.depth, limiter=self._limiter
@@ -176,8 +197,15 @@ class StorageStage:
         if proven is None:
             self.give_back(job)
             return Outcome.EMPTY
-        self.counters.in_flight -= 1
-        await self.big.keep(job, proven[0], proven[1], len(payload))
+        assembled, keys = proven
+        claimed = big.sweep.claim(job.gap, assembled.covered, assembled.rest)
+        if claimed is None:
+            self.give_back(job)
+            return Outcome.DUPLICATE
+        self._end(job)
+        if keys > 0:
+            big.keys_per_byte = keys / len(payload)
+        await self.big.keep(big, claimed, assembled)
         # Nothing may be awaited between settling the range and looking whether it was the last.
         self._declare_if_big(big)
         if big.done:
@@ -187,49 +215,63 @@ class StorageStage:
         return Outcome.SERVED
 
     async def _process_tries(self, job: TriesJob, payload: bytes) -> Outcome:
+        late = job not in self._out
+        if late and not any(map(self._wants, job.contracts)):
+            return Outcome.DUPLICATE
         roots = [contract.root for contract in job.contracts]
         try:
             reply = await trio.to_thread.run_sync(prove_tries, payload, roots, limiter=self._limiter)
         except PeerError:
             self.give_back(job)
             raise
-        self.counters.in_flight -= 1
-        self._queue.extendleft(reversed(job.contracts[reply.rest :]))
-        self._queue.extend(job.contracts[position] for position in reply.skipped)
+        if not late:
+            self._end(job)
+            self._queue.extendleft(filter(self._wants, reversed(job.contracts[reply.rest :])))
+            self._queue.extend(filter(self._wants, (job.contracts[position] for position in reply.skipped)))
         if reply.empty:
             return Outcome.EMPTY
         self._average += 0.2 * (len(payload) / (len(reply.matched) + 1) - self._average)
-        await self._keep_tries(job, reply)
-        return Outcome.SERVED
+        kept = await self._keep_tries(job, reply)
+        if late:
+            self._forget_stored()
+        return Outcome.SERVED if kept else Outcome.DUPLICATE
 
-    async def _keep_tries(self, job: TriesJob, reply: SmallReply) -> None:
-        """Sort a reply into parts of bundles, by page, and pages of their own."""
+    async def _keep_tries(self, job: TriesJob, reply: SmallReply) -> bool:
+        """Sort a reply into parts of bundles, by page, and pages of their own; False if all of it was there already.
+
+        Whatever a contract's state is looked at for, it is acted upon before anything is awaited.
+        """
         leaves = reply.leaves.compact()
         starts = reply.starts.tolist()
         run: list[tuple[Contract, int]] = []
         touched: dict[PageDebt, None] = {}
         for k, position in enumerate(reply.matched):
             contract = job.contracts[position]
-            if position in reply.paged:
-                big = self.big.begin(contract, reply.paged[position])
-                await self.big.write(big, reply.paged[position])
-                await self._finish_big(big)
-                continue
-            if run and (run[0][0].page is not contract.page or run[-1][1] != k - 1):
+            paged = reply.paged.get(position)
+            if run and (paged is not None or run[0][0].page is not contract.page or run[-1][1] != k - 1):
                 self._keep_run(run, starts, leaves, touched)
                 run = []
                 if len(touched) % PAGES_A_TURN == 0:
                     await trio.lowlevel.checkpoint()
-            run.append((contract, k))
+            if not self._wants(contract):
+                continue
+            if paged is None:
+                run.append((contract, k))
+                continue
+            big = self.big.begin(contract, paged)
+            await self.big.write(big, paged)
+            await self._finish_big(big)
+            touched[contract.page] = None
         if run:
             self._keep_run(run, starts, leaves, touched)
-        if reply.begun is not None:
+        if reply.begun is not None and self._wants(job.contracts[reply.begun[0]]):
             position, chunk = reply.begun
             big = self.big.begin(job.contracts[position], chunk.assembled, chunk.depth, chunk.estimate)
             await self.big.write(big, chunk.assembled)
             self._declare_if_big(big)
             touched[big.contract.page] = None
         await self._bundle(touched)
+        return bool(touched)
 
     def _keep_run(
         self, run: list[tuple[Contract, int]], starts: list[int], leaves: Leaves, touched: dict[PageDebt, None]
@@ -301,7 +343,10 @@ class StorageStage:
         """All ranges of a contract are with the writer: close its record; do the same for accounts with its root."""
         contract = big.contract
         small = await self.big.finish(big)
-        twins = [twin for twin in self._waiting.pop(contract.root, []) if twin is not contract]
+        waiting = self._waiting.pop(contract.root, [])
+        twins = [twin for twin in waiting if twin is not contract]
+        if twins and waiting[0] is not contract:
+            self._forget_stored()  # another contract with this root was begun, and ended, before
         if small is not None:
             for each in (contract, *twins):
                 self._keep_small([each], [0, len(small)], small)

@@ -73,18 +73,32 @@ def pairs(leaves: Leaves) -> list[Pair]:
 
 
 def download(rng: Random, server: Server, depth: int, most: int) -> Stored:
-    """Sweep the key space: ranges of any width, up to three at once, answered in any order by any number of leaves."""
-    stored, sweep, under_way = Stored(), Sweep(depth=depth), list[Gap]()
+    """Sweep the key space: ranges of any width, up to three at once, answered in any order by any number of leaves.
+
+    Some are given up before they are answered, and asked for anew; whichever answer comes first is kept.
+    """
+    stored, sweep, under_way, overdue = Stored(), Sweep(depth=depth), list[Gap](), list[Gap]()
     while not sweep.done:
         if sweep.open_gaps and (not under_way or (len(under_way) < 3 and rng.random() < 0.6)):
             under_way.append(sweep.take(KEY_SPACE // rng.choice((1, 3, 16, 100, 5000))))
             continue
         gap = under_way.pop(rng.randrange(len(under_way)))
+        if rng.random() < 0.3:
+            sweep.give_back(gap)
+            overdue.append(gap)
+            continue
+        if overdue and rng.random() < 0.5:
+            under_way.append(gap)
+            gap = overdue.pop(rng.randrange(len(overdue)))
         assembled = assemble(gap, server.prove(gap, rng.randint(1, most), depth), depth)
+        claimed = sweep.claim(gap, assembled.covered, assembled.rest)
+        if claimed is None:
+            continue
         stored.keep(gap, assembled)
-        sweep.settle(gap, assembled.covered, assembled.rest)
+        sweep.settle(claimed)
         if assembled.rest is not None:
             check_rest(gap, assembled.rest, assembled.covered, depth)
+    assert not any(map(sweep.wants, overdue))
     return stored
 
 

@@ -1,8 +1,8 @@
-"""The sweep under every order of events: no key is lost, asked for twice, or called stored before it is."""
+"""The sweep under every order of events: no key is lost, stored twice, or called stored before it is."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import settings
@@ -39,6 +39,15 @@ def merged(intervals: list[Interval]) -> list[Interval]:
     return found
 
 
+@dataclass(frozen=True)
+class Kept:
+    """An answer on its way to the disk: [gap.origin, covered) of what is missing up to `end`."""
+
+    gap: Gap
+    covered: int
+    end: int
+
+
 class SweepMachine(RuleBasedStateMachine):
     """A sweep, and beside it the list of what is stored and of what was handed out."""
 
@@ -47,6 +56,8 @@ class SweepMachine(RuleBasedStateMachine):
         self.sweep = Sweep()
         self.stored: list[Interval] = []
         self.taken: list[Gap] = []
+        self.kept: list[Kept] = []
+        self.overdue: list[Gap] = []
 
     @initialize(depth=st.none() | DEPTHS, data=st.data())
     def begin(self, depth: int | None, data: st.DataObject) -> None:
@@ -82,7 +93,9 @@ class SweepMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.taken)
     @rule(data=st.data())
     def give_back(self, data: st.DataObject) -> None:
-        self.sweep.give_back(self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1))))
+        gap = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
+        self.sweep.give_back(gap)
+        self.overdue.append(gap)
 
     @precondition(lambda self: self.sweep.depth is None)
     @rule(depth=DEPTHS)
@@ -90,38 +103,83 @@ class SweepMachine(RuleBasedStateMachine):
         """The first reply shows how dense the trie is."""
         self.sweep.depth = depth
 
-    @precondition(lambda self: self.taken)
-    @rule(data=st.data())
-    def settle_all_of_it(self, data: st.DataObject) -> None:
-        gap = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
-        self.sweep.settle(gap, gap.end, None)
-        self.stored.append((gap.origin, gap.end))
-
-    @precondition(lambda self: self.taken and self.sweep.depth is not None)
-    @rule(data=st.data(), unfinished=st.booleans())
-    def settle_a_part(self, data: st.DataObject, unfinished: bool) -> None:
-        """Some whole pages are stored, perhaps none; perhaps there are leaves of the next one, too."""
-        gap = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
+    def answer(self, gap: Gap, data: st.DataObject) -> tuple[int, Gap | None]:
+        """What a proven answer has: all of the gap, or some whole pages and perhaps leaves of the next one."""
         page = page_width(self.sweep.depth or 0)
         pages = (gap.end - gap.origin) // page
-        covered = gap.origin + page * data.draw(st.integers(0, pages - 1))
+        covered = gap.origin + page * data.draw(st.integers(0, pages))
+        if covered == gap.end or self.sweep.depth is None:
+            return gap.end, None
         rest = Gap(covered, gap.end, covered)
-        if unfinished:
+        if data.draw(st.booleans()):
             rest = replace(rest, resume=covered + data.draw(st.integers(1, page - 1)), carry=some_leaf())
-        self.sweep.settle(gap, covered, rest)
-        if covered > gap.origin:
-            self.stored.append((gap.origin, covered))
+        return covered, rest
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data())
+    def claim(self, data: st.DataObject) -> None:
+        """An answer in time is always of use."""
+        gap = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
+        covered, rest = self.answer(gap, data)
+        assert self.sweep.claim(gap, covered, rest) is gap
+        self.kept.append(Kept(gap, covered, gap.end))
+
+    @precondition(lambda self: self.overdue)
+    @rule(data=st.data())
+    def claim_late(self, data: st.DataObject) -> None:
+        """A late answer is of use if nobody has answered for these keys; then whoever else was asked for them is not.
+
+        If it has no whole page, it must at least reach further into the first one.
+        """
+        gap = self.overdue[data.draw(st.integers(0, len(self.overdue) - 1))]
+        covered, rest = self.answer(gap, data)
+        if gap in self.taken:  # it was handed out again as it was
+            self.taken.remove(gap)
+            assert self.sweep.claim(gap, covered, rest) is gap
+            self.kept.append(Kept(gap, covered, gap.end))
+            return
+        parts = [part for part in self.open_gaps() + self.taken if part.origin < gap.end and gap.origin < part.end]
+        reach = covered if rest is None else rest.resume
+        surpassed = [
+            part for part in parts if part.origin < covered or (part.origin == covered and part.resume < reach)
+        ]
+        unanswered = sum(min(part.end, covered) - part.origin for part in parts if part.origin < covered)
+        useful = unanswered == covered - gap.origin and bool(surpassed)
+        claimed = self.sweep.claim(gap, covered, rest)
+        assert (claimed is not None) == useful
+        if claimed is not None:
+            self.kept.append(Kept(claimed, covered, covered))
+            self.overdue += [one for one in self.taken if one in surpassed]
+            self.taken = [one for one in self.taken if one not in surpassed]
+
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        kept = self.kept.pop(data.draw(st.integers(0, len(self.kept) - 1)))
+        self.sweep.settle(kept.gap)
+        if kept.covered > kept.gap.origin:
+            self.stored.append((kept.gap.origin, kept.covered))
+
+    @precondition(lambda self: self.overdue)
+    @rule(data=st.data())
+    def what_nobody_is_asked_for_cannot_be_given_back(self, data: st.DataObject) -> None:
+        gap = self.overdue[data.draw(st.integers(0, len(self.overdue) - 1))]
+        if gap not in self.taken:
+            self.sweep.give_back(gap)
 
     @precondition(lambda self: self.sweep.done)
     @rule()
     def nothing_is_left(self) -> None:
         assert merged(self.stored) == [(0, KEY_SPACE)]
         assert not self.taken
+        assert not self.kept
+        assert not any(map(self.sweep.wants, self.overdue))
 
     @invariant()
     def everything_is_stored_or_open_or_under_way(self) -> None:
         gaps = self.open_gaps()
         missing = [(gap.origin, gap.end) for gap in gaps + self.taken]
+        missing += [(kept.gap.origin, kept.end) for kept in self.kept if kept.end > kept.gap.origin]
         assert sum(end - origin for origin, end in missing) + self.sweep.stored == KEY_SPACE
         assert self.sweep.stored == sum(end - origin for origin, end in merged(self.stored))
         assert merged(missing + self.stored) == [(0, KEY_SPACE)]
@@ -142,12 +200,13 @@ class SweepMachine(RuleBasedStateMachine):
 
     @invariant()
     def it_counts_right(self) -> None:
-        assert self.sweep.in_flight == len(self.taken)
+        assert self.sweep.asked == len(self.taken)
+        assert self.sweep.in_flight == len(self.taken) + len(self.kept)
         assert self.sweep.share == self.sweep.stored / KEY_SPACE
-        assert self.sweep.done == (self.sweep.stored == KEY_SPACE)
+        assert self.sweep.done == (self.sweep.stored == KEY_SPACE and not self.kept)
 
 
-SweepMachine.TestCase.settings = settings(derandomize=True, deadline=None, max_examples=60, stateful_step_count=25)
+SweepMachine.TestCase.settings = settings(derandomize=True, deadline=None, max_examples=100, stateful_step_count=40)
 TestSweep = SweepMachine.TestCase
 
 

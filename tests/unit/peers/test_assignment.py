@@ -90,11 +90,6 @@ def test_a_peer_is_not_asked_for_a_kind_that_it_is_left_alone_with() -> None:
     assert counts(chosen) == {(2, ACCOUNTS): 2, (1, CODES): 1}
 
 
-def test_work_is_kept_from_those_it_must_avoid() -> None:
-    chosen = assign([peer(1), peer(2)], [Demand(ACCOUNTS, 9, avoid=frozenset({1}))])
-    assert counts(chosen) == {(2, ACCOUNTS): 2}
-
-
 def test_the_same_peers_and_work_are_always_assigned_alike() -> None:
     peers = [peer(3), peer(1), peer(2)]
     first = assign(peers, [Demand(ACCOUNTS, 1)])
@@ -120,7 +115,7 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
 
 
 DEMANDS = st.lists(
-    st.builds(Demand, st.sampled_from(RequestKind), st.integers(0, 12), st.frozensets(st.integers(0, 3), max_size=2)),
+    st.builds(Demand, st.sampled_from(RequestKind), st.integers(0, 12)),
     max_size=4,
     unique_by=lambda demand: demand.kind,
 )
@@ -131,7 +126,7 @@ DEMANDS = st.lists(
 def test_every_free_slot_is_used_and_no_other(peers: list[Candidate], demands: list[Demand]) -> None:
     chosen = counts(assign(peers, demands))
     for demand in demands:
-        willing = [one for one in peers if demand.kind not in one.blocked and one.number not in demand.avoid]
+        willing = [one for one in peers if demand.kind not in one.blocked]
         room = {one.number: SLOTS[demand.kind] - one.in_flight[demand.kind] for one in willing}
         given_out = {number: count for (number, kind), count in chosen.items() if kind is demand.kind}
         assert all(count <= room.get(number, 0) for number, count in given_out.items())

@@ -11,9 +11,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ethsync.errors import MalformedMessage, PeerGone, RequestTimeout
 from ethsync.peers.courtesy import ANSWERS
-from ethsync.peers.peer import Peer, Request, run_peer
+from ethsync.peers.peer import MOST_OVERDUE, Peer, Request, run_peer
 from ethsync.peers.rtt import CAP
-from ethsync.peers.track import RequestKind
+from ethsync.peers.track import Outcome, RequestKind
 from ethsync.wire import eth, rlp, snap
 from ethsync.wire.eth import EthMessage, GetBlockHeaders
 from ethsync.wire.snap import GetAccountRange, GetByteCodes, SnapMessage
@@ -145,7 +145,7 @@ async def test_bytes_without_an_id_end_the_connection(peer: Peer) -> None:
         await run_peer(peer)
 
 
-async def test_a_second_reply_is_counted_and_ignored(peer: Peer) -> None:
+async def test_a_second_reply_is_ignored(peer: Peer) -> None:
     async with asking(peer) as asker:
         await asker.ask("a")
         first = stub(peer).reply(1)
@@ -153,16 +153,27 @@ async def test_a_second_reply_is_counted_and_ignored(peer: Peer) -> None:
         stub(peer).reply(1, tail=b"again")
         await wait_all_tasks_blocked()
         assert asker.ended == {"a": first}
-        assert peer.late == 1
+        assert asker.verdict is None
+
+
+async def test_a_second_reply_that_comes_with_the_first_is_ignored_too(peer: Peer) -> None:
+    async with asking(peer) as asker:
+        await asker.ask("a")
+        first = stub(peer).reply(1)
+        stub(peer).reply(1, tail=b"again")
+        await wait_all_tasks_blocked()
+        assert asker.ended == {"a": first}
+        assert asker.verdict is None
 
 
 async def test_a_request_that_is_cancelled_is_forgotten(peer: Peer) -> None:
-    async with asking(peer):
+    late: list[bytes] = []
+    async with asking(peer) as asker:
         with trio.move_on_after(0):
-            await peer.request(RequestKind.ACCOUNTS, accounts)
+            await peer.request(RequestKind.ACCOUNTS, accounts, late.append)
         stub(peer).reply(1)
         await wait_all_tasks_blocked()
-        assert peer.late == 1
+        assert (late, asker.verdict) == ([], None)
 
 
 # Time
@@ -174,12 +185,12 @@ async def test_a_request_without_answer_times_out_and_the_peer_stays(peer: Peer,
         await trio.sleep(UNKNOWN + 0.1)
         assert isinstance(asker.ended["a"], RequestTimeout)
         assert asker.at["a"] == pytest.approx(UNKNOWN)
-        # A reply that comes later is counted, and the next request is answered as usual.
+        # A reply that comes later does no harm, and the next request is answered as usual.
         stub(peer).reply(1)
         await asker.ask("b")
         payload = stub(peer).reply(2)
         await trio.sleep(1)
-        assert (asker.ended["b"], peer.late) == (payload, 1)
+        assert asker.ended["b"] == payload
 
 
 async def test_the_clock_of_a_request_starts_when_the_reply_before_it_has_ended(
@@ -244,6 +255,81 @@ async def test_the_idle_time_before_a_request_does_not_count(peer: Peer, autojum
         await trio.sleep(1)
     assert peer.record.tracks[RequestKind.ACCOUNTS].round_trip.smoothed == pytest.approx(0.5)
     assert peer.record.tracks[RequestKind.ACCOUNTS].rate > 0
+
+
+# Late replies
+
+
+async def timed_out(peer: Peer, requests: int = 1) -> list[bytes]:
+    """Make requests one after another, none of which is answered in time; what comes late is put into the list."""
+    late: list[bytes] = []
+    for _ in range(requests):
+        with pytest.raises(RequestTimeout):
+            await peer.request(RequestKind.ACCOUNTS, accounts, late.append)
+        peer.record.note(RequestKind.ACCOUNTS, Outcome.TIMEOUT, trio.current_time())
+    return late
+
+
+async def test_a_late_reply_is_handed_over_once(peer: Peer, autojump_clock: MockClock) -> None:
+    async with asking(peer):
+        late = await timed_out(peer)
+        payload = stub(peer).reply(1)
+        stub(peer).reply(1, tail=b"again")
+        await wait_all_tasks_blocked()
+        assert late == [payload]
+
+
+async def test_a_late_reply_teaches_the_timeout(peer: Peer, autojump_clock: MockClock) -> None:
+    # Given a peer that needs 16 s, one more than it gets
+    async with asking(peer) as asker:
+        await timed_out(peer)
+        await trio.sleep(1)
+        stub(peer).reply(1)
+        await wait_all_tasks_blocked()
+        # When it is asked again, then it gets the time that it needs.
+        track = peer.record.tracks[RequestKind.ACCOUNTS]
+        assert track.round_trip.smoothed == pytest.approx(16)
+        assert track.round_trip.backoff == 1.0
+        await asker.ask("b")
+        await trio.sleep(16)
+        payload = stub(peer).reply(2)
+        await trio.sleep(1)
+        assert asker.ended["b"] == payload
+
+
+async def test_what_was_asked_later_had_to_wait_for_a_late_reply(peer: Peer, autojump_clock: MockClock) -> None:
+    # Given a peer that answers in order, and a request that follows one without answer
+    async with asking(peer) as asker:
+        await timed_out(peer)
+        await asker.ask("b")
+        # When the answer to the first takes 15 + 29 s, and that to the second as long again
+        await trio.sleep(29)
+        stub(peer).reply(1)
+        await trio.sleep(29)
+        payload = stub(peer).reply(2)
+        await trio.sleep(1)
+    # Then the second is not late.
+    assert asker.ended["b"] == payload
+    assert peer.record.tracks[RequestKind.ACCOUNTS].round_trip.smoothed == pytest.approx(44 - 15 / 8)
+
+
+async def test_another_message_with_the_id_of_an_overdue_request_ends_the_connection(
+    peer: Peer, autojump_clock: MockClock
+) -> None:
+    async with asking(peer) as asker:
+        late = await timed_out(peer)
+        stub(peer).reply(1, SnapMessage.BYTE_CODES)
+    assert isinstance(asker.verdict, MalformedMessage)
+    assert late == []
+
+
+async def test_of_many_overdue_requests_the_oldest_are_forgotten(peer: Peer, autojump_clock: MockClock) -> None:
+    async with asking(peer) as asker:
+        late = await timed_out(peer, MOST_OVERDUE + 2)
+        replies = [stub(peer).reply(number) for number in range(1, MOST_OVERDUE + 3)]
+        await wait_all_tasks_blocked()
+        assert late == replies[2:]
+        assert asker.verdict is None
 
 
 # The end

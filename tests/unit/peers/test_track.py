@@ -121,7 +121,6 @@ def test_something_useful_makes_the_next_pause_short_again() -> None:
     for outcome in (Outcome.EMPTY, Outcome.EMPTY, Outcome.SERVED, Outcome.EMPTY):
         record.note(ACCOUNTS, outcome, 0.0)
     assert record.tracks[ACCOUNTS].paused_until == constants.FIRST_PAUSE
-    assert record.tracks[ACCOUNTS].served == 1
 
 
 def test_undecodable_answers_pause_too_and_are_counted_by_kind_until_a_good_one() -> None:
@@ -148,6 +147,14 @@ def test_a_peer_is_promising_until_it_fails() -> None:
     record.tracks[CODES].in_flight = 0
     record.note(CODES, Outcome.EMPTY, 0.0)
     assert not record.promising
+
+
+def test_an_answer_that_others_had_given_before_says_nothing() -> None:
+    record = new_record()
+    for outcome in (Outcome.MALFORMED, Outcome.TIMEOUT, Outcome.DUPLICATE):
+        record.note(CODES, outcome, 0.0)
+    assert record.tracks[CODES].malformed_in_a_row == 1
+    assert record.last is Outcome.TIMEOUT
 
 
 def test_a_timeout_counts_as_one_for_its_kind_only() -> None:

@@ -1,0 +1,92 @@
+"""Peers that answer after their time: what they send is used while it is of use, and they are not blamed for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from ethsync.peers.rtt import CAP
+from ethsync.serve import lies
+from ethsync.serve.profiles import PROFILES
+from ethsync.state.view import StateView
+from ethsync.wire.snap import SnapMessage
+from tests.faults.syncing import assert_state, open_hosts, sync, sync_from
+from tests.faults.test_liars import Liar
+
+TARDY = replace(PROFILES["slow"], name="tardy", delay=CAP + 5)
+"""Later than anybody is ever waited for."""
+
+ACCOUNTS = frozenset({SnapMessage.ACCOUNT_RANGE})
+
+
+@pytest.fixture
+def fast_clock() -> trio.abc.Clock:
+    """A hundred seconds of the test's clock per real second: every answer takes more than half a minute."""
+    return MockClock(rate=100)
+
+
+async def test_a_peer_that_is_always_too_late_is_enough(
+    small_state: StateView, tmp_path: Path, fast_clock: trio.abc.Clock
+) -> None:
+    synced, (host,) = await sync(small_state, tmp_path / "d", TARDY, patience=120)
+    await assert_state(synced, small_state, tmp_path / "d")
+    assert synced.progress.dropped == []
+    # Then every answer of every kind came late, on one connection all the while
+    outcomes = synced.progress.outcomes
+    for kind in ("accounts", "storage", "codes"):
+        assert outcomes[f"{kind} timeout"] >= outcomes[f"{kind} served"] > 0
+    assert host.watch.connections == 1
+
+
+async def test_a_peer_that_is_a_little_too_late_at_first_gets_the_time_it_needs(
+    small_state: StateView, tmp_path: Path, fast_clock: trio.abc.Clock
+) -> None:
+    synced, _ = await sync(small_state, tmp_path / "d", replace(TARDY, delay=CAP / 2 + 2), patience=120)
+    await assert_state(synced, small_state, tmp_path / "d")
+    outcomes = synced.progress.outcomes
+    assert outcomes["accounts timeout"] == 1
+    assert outcomes["accounts disconnected"] == outcomes["accounts empty"] == 0
+
+
+async def test_a_late_lie_is_caught(small_state: StateView, tmp_path: Path, fast_clock: trio.abc.Clock) -> None:
+    # Given a peer whose first answer comes late and is a lie, and one that has something to give only then
+    liar = Liar(lies.changed_value, 1)
+    profile = replace(PROFILES["geth"], name="liar", kinds=ACCOUNTS, lie=liar, delay=CAP / 2 + 2)
+    async with open_hosts(small_state, profile, "besu") as hosts:
+
+        def become_honest() -> None:
+            hosts[1].server.profile = PROFILES["geth"]
+
+        liar.caught = become_honest
+        synced = await sync_from(hosts, tmp_path / "d", patience=120)
+    # Then
+    assert synced.progress.outcomes["accounts timeout"] >= 1
+    assert synced.progress.outcomes["accounts disproved"] == 1
+    (reason,) = synced.progress.dropped
+    assert f"127.0.0.1:{hosts[0].server.enode.tcp_port} was dropped: " in reason
+    await assert_state(synced, small_state, tmp_path / "d")
+
+
+async def test_an_answer_that_comes_after_others_have_given_the_same_is_dropped(
+    small_state: StateView, tmp_path: Path, fast_clock: trio.abc.Clock
+) -> None:
+    # Given a peer that is asked first and answers late, and one that does all the work, slowly
+    piecemeal = replace(PROFILES["geth"], name="piecemeal", delay=8.0, most_bytes=4_000)
+    async with open_hosts(small_state, replace(TARDY, kinds=ACCOUNTS, delay=CAP / 2 + 10), "besu") as hosts:
+        asked = hosts[0].watch.requested()
+
+        async def help_out() -> None:
+            await asked.wait()
+            hosts[1].server.profile = piecemeal
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(help_out)
+            synced = await sync_from(hosts, tmp_path / "d", patience=120)
+    # Then
+    await assert_state(synced, small_state, tmp_path / "d")
+    assert synced.progress.dropped == []
+    assert synced.progress.outcomes["accounts duplicate"] >= 1

@@ -1,0 +1,459 @@
+"""An answer after its time: used unless others have brought the same; nothing is stored or counted twice."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+import trio
+
+from ethsync.errors import Disproved, MalformedMessage
+from ethsync.hashing import keccak256
+from ethsync.kernels.trie import SLIM_ACCOUNT
+from ethsync.peers.track import Outcome
+from ethsync.state.pages import decode_bundle, decode_pages, path_of, stored_path
+from ethsync.store.datadir import Datadir
+from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, CODE, FACT_DEPTH, PAID, account_key
+from ethsync.store.writer import Writer
+from ethsync.sync.accounts import AccountJob, AccountStage
+from ethsync.sync.big_contracts import RangeJob
+from ethsync.sync.bytecodes import CodeStage
+from ethsync.sync.debts import DebtBook, PageDebt, PageNeeds
+from ethsync.sync.progress import Progress
+from ethsync.sync.storage import StorageStage, TriesJob
+from ethsync.sync.sweep import Sweep
+from tests.oracles import messages
+from tests.oracles.accounts import Account
+from tests.oracles.tries import proof_of, trie_of
+from tests.unit.sync.storages import cut_off, storage, whole, written
+from tests.unit.sync.test_big_contracts import stored_record, stored_root, stored_slots, synced
+
+BUDGET = 128 << 10
+PAGE = path_of(b"\xa0" + bytes(31), 1)
+NAMES = [bytes([0xA1 + number]) * 32 for number in range(4)]
+SMALL = [storage(seed, 5 + seed) for seed in range(4)]
+BIG = storage(1, 200)
+
+
+@pytest.fixture
+def progress() -> Progress:
+    return Progress(0.0)
+
+
+@pytest.fixture
+def debts(datadir: Datadir, writer: Writer) -> DebtBook:
+    return DebtBook(datadir, writer)
+
+
+@pytest.fixture
+def stage(datadir: Datadir, writer: Writer, progress: Progress, debts: DebtBook) -> StorageStage:
+    return StorageStage(b"\x77" * 32, datadir, writer, trio.CapacityLimiter(2), progress, debts)
+
+
+# Small tries
+
+
+async def owing_small(stage: StorageStage, debts: DebtBook) -> PageDebt:
+    page = debts.open(PAGE, 4, 0)
+    await stage.owe(page, [(name, small.root) for name, small in zip(NAMES, SMALL, strict=True)])
+    return page
+
+
+def taken(stage: StorageStage, budget: int = BUDGET) -> TriesJob:
+    job = stage.take(budget)
+    assert isinstance(job, TriesJob)
+    return job
+
+
+async def assert_bundled_once(page: PageDebt, progress: Progress, datadir: Datadir, writer: Writer) -> None:
+    await synced(datadir, writer)
+    value = datadir.bundles.get(account_key(BUNDLE, PAGE))
+    assert value is not None
+    bundle = decode_bundle(PAGE, value)
+    assert [account.tobytes() for account in bundle.accounts] == NAMES
+    assert [root.tobytes() for root in bundle.roots] == [small.root for small in SMALL]
+    assert (page.storage, page.unbundled) == (0, 0)
+    assert (progress.contracts, progress.storage.items) == (4, sum(map(len, SMALL)))
+    assert datadir.ledger.get(account_key(PAID, PAGE)) == b""
+
+
+@pytest.mark.parametrize("asked_again", [False, True])
+async def test_tries_that_come_late_are_kept(
+    stage: StorageStage, debts: DebtBook, progress: Progress, datadir: Datadir, writer: Writer, asked_again: bool
+) -> None:
+    # Given tries that were asked for in vain, and perhaps are asked for anew
+    page = await owing_small(stage, debts)
+    first = taken(stage)
+    stage.give_back(first)
+    second = taken(stage) if asked_again else None
+    # When the first answer comes nevertheless
+    assert await stage.process(first, whole(*SMALL)) is Outcome.SERVED
+    # Then nothing is left to be asked for,
+    assert stage.done
+    assert stage.ready() == 0
+    # and the second answer is dropped.
+    if second is not None:
+        assert await stage.process(second, whole(*SMALL)) is Outcome.DUPLICATE
+    assert progress.storage.in_flight == 0
+    await assert_bundled_once(page, progress, datadir, writer)
+
+
+async def test_tries_that_come_late_fill_what_is_missing(
+    stage: StorageStage, debts: DebtBook, progress: Progress, datadir: Datadir, writer: Writer
+) -> None:
+    page = await owing_small(stage, debts)
+    first = taken(stage)
+    stage.give_back(first)
+    # Given a second peer that has only two of the four
+    second = taken(stage)
+    assert await stage.process(second, whole(SMALL[1], SMALL[2])) is Outcome.SERVED
+    assert not stage.done
+    # When the first one's answer has all
+    assert await stage.process(first, whole(*SMALL)) is Outcome.SERVED
+    # Then
+    assert stage.ready() == 0
+    await assert_bundled_once(page, progress, datadir, writer)
+
+
+async def test_tries_that_come_late_and_in_part_leave_the_others_to_be_asked_for_once(
+    stage: StorageStage, debts: DebtBook
+) -> None:
+    await owing_small(stage, debts)
+    first = taken(stage)
+    stage.give_back(first)
+    second = taken(stage)
+    assert await stage.process(first, whole(SMALL[0], SMALL[3])) is Outcome.SERVED
+    # When the second request comes to nothing
+    stage.give_back(second)
+    assert [contract.account for contract in taken(stage).contracts] == [NAMES[1], NAMES[2]]
+    assert stage.ready() == 0
+
+
+async def test_late_tries_that_others_have_brought_are_not_even_looked_at(
+    stage: StorageStage, debts: DebtBook, progress: Progress, datadir: Datadir, writer: Writer
+) -> None:
+    page = await owing_small(stage, debts)
+    first = taken(stage)
+    stage.give_back(first)
+    assert await stage.process(taken(stage), whole(*SMALL)) is Outcome.SERVED
+    assert await stage.process(first, b"whatever it is") is Outcome.DUPLICATE
+    await assert_bundled_once(page, progress, datadir, writer)
+
+
+async def test_a_late_lie_about_tries_changes_nothing(stage: StorageStage, debts: DebtBook) -> None:
+    await owing_small(stage, debts)
+    first = taken(stage)
+    stage.give_back(first)
+    second = taken(stage)
+    with pytest.raises(Disproved):
+        await stage.process(first, whole(storage(9, 3)))
+    # Then the second request is as good as before
+    assert stage.ready() == 0
+    assert await stage.process(second, whole(*SMALL)) is Outcome.SERVED
+    assert stage.done
+
+
+async def test_the_same_account_with_an_equal_root_met_later_is_another_matter(
+    stage: StorageStage, debts: DebtBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a trie that came, and is not remembered
+    monkeypatch.setattr("ethsync.sync.storage.POPULAR_BYTES", 0)
+    page = debts.open(PAGE, 1, 0)
+    await stage.owe(page, [(NAMES[0], SMALL[0].root)])
+    first = taken(stage)
+    stage.give_back(first)
+    assert await stage.process(taken(stage), whole(SMALL[0])) is Outcome.SERVED
+    # When another account with its root is met, and then the late answer comes for the first one
+    later = debts.open(path_of(b"\xb0" + bytes(31), 1), 1, 0)
+    await stage.owe(later, [(NAMES[1], SMALL[0].root)])
+    assert await stage.process(first, whole(SMALL[0])) is Outcome.DUPLICATE
+    # Then the second one is still to be had.
+    assert (page.storage, later.storage) == (0, 1)
+    assert await stage.process(taken(stage), whole(SMALL[0])) is Outcome.SERVED
+    assert (page.storage, later.storage) == (0, 0)
+
+
+# Big contracts
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of a few leaves, so that 200 slots are a trie of depth 2."""
+    monkeypatch.setattr("ethsync.state.pages.TARGET_LEAVES", 1)
+
+
+async def owing_big(stage: StorageStage, debts: DebtBook) -> PageDebt:
+    page = debts.open(PAGE, 1, 0)
+    await stage.owe(page, [(NAMES[0], BIG.root)])
+    return page
+
+
+def ranged(stage: StorageStage, budget: int = BUDGET) -> RangeJob:
+    job = stage.take(budget)
+    assert isinstance(job, RangeJob)
+    return job
+
+
+async def finish(stage: StorageStage) -> None:
+    while stage.ready():
+        job = ranged(stage)
+        assert await stage.process(job, BIG.range(job.gap.resume, 50)) is Outcome.SERVED
+
+
+async def assert_stored_once(page: PageDebt, progress: Progress, datadir: Datadir, writer: Writer) -> None:
+    await synced(datadir, writer)
+    assert stored_slots(datadir, NAMES[0]) == BIG.pairs
+    assert stored_root(datadir, NAMES[0]) == BIG.root
+    record = stored_record(datadir, NAMES[0])
+    assert record is not None
+    assert (record.complete, record.leaves) == (True, 200)
+    assert (progress.contracts, progress.storage.items) == (1, 200)
+    assert (page.storage, page.unbundled) == (0, 0)
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_the_beginning_of_a_trie_that_comes_twice_begins_it_once(
+    stage: StorageStage, debts: DebtBook, progress: Progress, datadir: Datadir, writer: Writer
+) -> None:
+    page = await owing_big(stage, debts)
+    first = taken(stage)
+    stage.give_back(first)
+    second = taken(stage)
+    assert await stage.process(first, cut_off(BIG, slots=80)) is Outcome.SERVED
+    assert await stage.process(second, cut_off(BIG, slots=30)) is Outcome.DUPLICATE
+    assert await stage.process(second, whole(BIG)) is Outcome.DUPLICATE
+    await finish(stage)
+    await assert_stored_once(page, progress, datadir, writer)
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("slots", [1, 40, 150])
+@pytest.mark.parametrize("parts", [0, 1, 3])
+async def test_a_range_that_comes_late_is_kept(
+    stage: StorageStage, debts: DebtBook, progress: Progress, datadir: Datadir, writer: Writer, slots: int, parts: int
+) -> None:
+    page = await owing_big(stage, debts)
+    await stage.process(taken(stage), cut_off(BIG, slots=30))
+    # Given a range that was asked for in vain, and of which smaller parts are asked for anew
+    first = ranged(stage)
+    stage.give_back(first)
+    again = [ranged(stage, 1000) for _ in range(parts)]
+    # When the first answer comes
+    assert await stage.process(first, BIG.range(first.gap.resume, slots)) is Outcome.SERVED
+    # Then what is beyond it is asked for, and the other answers add nothing or what it does not have.
+    late = [await stage.process(job, BIG.range(job.gap.resume, 50)) for job in again]
+    assert late == sorted(late, key=lambda outcome: outcome is Outcome.SERVED)
+    await finish(stage)
+    assert stage.done
+    assert progress.storage.in_flight == 0
+    await assert_stored_once(page, progress, datadir, writer)
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_a_range_that_comes_after_all_is_stored_is_dropped(
+    stage: StorageStage, debts: DebtBook, progress: Progress, datadir: Datadir, writer: Writer
+) -> None:
+    page = await owing_big(stage, debts)
+    await stage.process(taken(stage), cut_off(BIG, slots=30))
+    first = ranged(stage)
+    stage.give_back(first)
+    part = ranged(stage, 1000)
+    assert await stage.process(part, BIG.range(part.gap.resume, 50)) is Outcome.SERVED
+    # When the late answer has what is stored, and more
+    assert await stage.process(first, BIG.range(first.gap.resume, 170)) is Outcome.DUPLICATE
+    await finish(stage)
+    assert await stage.process(first, BIG.range(first.gap.resume, 170)) is Outcome.DUPLICATE
+    await assert_stored_once(page, progress, datadir, writer)
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_two_answers_for_one_range_at_the_same_time_are_stored_once(
+    stage: StorageStage, debts: DebtBook, progress: Progress, datadir: Datadir, writer: Writer
+) -> None:
+    page = await owing_big(stage, debts)
+    await stage.process(taken(stage), cut_off(BIG, slots=30))
+    first = ranged(stage)
+    stage.give_back(first)
+    second = ranged(stage)
+    outcomes: list[Outcome] = []
+
+    async def answer(job: RangeJob) -> None:
+        outcomes.append(await stage.process(job, BIG.range(job.gap.resume, 200)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer, first)
+        nursery.start_soon(answer, second)
+    assert sorted(outcome.value for outcome in outcomes) == ["duplicate", "served"]
+    await assert_stored_once(page, progress, datadir, writer)
+
+
+# Codes
+
+
+CODES = [bytes([number]) * 50 for number in range(6)]
+HASHES = [keccak256(code) for code in CODES]
+
+
+@pytest.fixture
+def codes(datadir: Datadir, writer: Writer, progress: Progress, debts: DebtBook) -> CodeStage:
+    return CodeStage(datadir, writer, trio.CapacityLimiter(1), progress.codes, debts)
+
+
+async def test_codes_that_come_late_are_kept(
+    codes: CodeStage, debts: DebtBook, progress: Progress, datadir: Datadir, writer: Writer
+) -> None:
+    page = debts.open(PAGE, 0, 6)
+    codes.owe(page, HASHES)
+    first = codes.take(BUDGET)
+    codes.give_back(first)
+    second = codes.take(BUDGET)
+    # When the first answer has four of them
+    assert await codes.process(first, messages.blobs(1, CODES[:4])) is Outcome.SERVED
+    assert page.codes == 2
+    # and the second has others and some of the same
+    assert await codes.process(second, messages.blobs(1, CODES[3:5])) is Outcome.SERVED
+    assert (page.codes, progress.codes.items) == (1, 5)
+    # Then the last one is asked for, once.
+    assert codes.take(BUDGET).hashes == (HASHES[5],)
+    assert codes.ready() == 0
+    await written(writer, datadir)
+    assert {digest for digest, _ in datadir.codes.scan(CODE)} == set(HASHES[:5])
+
+
+async def test_codes_that_others_have_brought_are_dropped(codes: CodeStage, debts: DebtBook) -> None:
+    page = debts.open(PAGE, 0, 6)
+    codes.owe(page, HASHES)
+    first = codes.take(BUDGET)
+    codes.give_back(first)
+    second, third = codes.take(BUDGET), first
+    assert await codes.process(second, messages.blobs(1, CODES)) is Outcome.SERVED
+    assert await codes.process(third, b"whatever it is") is Outcome.DUPLICATE
+    assert (page.codes, codes.done, codes.ready()) == (0, True, 0)
+
+
+async def test_codes_that_wait_in_the_queue_and_come_late_are_not_asked_for(codes: CodeStage, debts: DebtBook) -> None:
+    codes.owe(debts.open(PAGE, 0, 6), HASHES)
+    first = codes.take(BUDGET)
+    codes.give_back(first)
+    assert await codes.process(first, messages.blobs(1, CODES[1:])) is Outcome.SERVED
+    assert codes.take(BUDGET).hashes == (HASHES[0],)
+
+
+async def test_after_a_late_lie_the_codes_are_asked_for_once(codes: CodeStage, debts: DebtBook) -> None:
+    codes.owe(debts.open(PAGE, 0, 6), HASHES)
+    first = codes.take(BUDGET)
+    codes.give_back(first)
+    with pytest.raises(Disproved):
+        await codes.process(first, messages.blobs(1, [b"a lie"]))
+    assert sorted(codes.take(BUDGET).hashes) == sorted(HASHES)
+    assert codes.ready() == 0
+
+
+# Accounts
+
+
+class Accounts:
+    """Accounts without storage and code, and honest answers about them."""
+
+    def __init__(self, count: int) -> None:
+        rng = Random(count)
+        self.keys = sorted(rng.randbytes(32) for _ in range(count))
+        self.accounts = [Account(nonce=row, balance=rng.getrandbits(90)) for row in range(count)]
+        self.trie = trie_of(self.keys, [account.full for account in self.accounts])
+
+    @property
+    def root(self) -> bytes:
+        return bytes(self.trie.root_hash)
+
+    @property
+    def pairs(self) -> list[tuple[bytes, bytes]]:
+        return [(key, account.slim) for key, account in zip(self.keys, self.accounts, strict=True)]
+
+    def answer(self, job: AccountJob, most: int) -> bytes:
+        origin = job.gap.resume.to_bytes(32, "big")
+        found = [pair for pair in self.pairs if pair[0] >= origin][:most]
+        return messages.account_range(1, found, proof_of(self.trie, origin, *[key for key, _ in found[-1:]]))
+
+
+ACCOUNTS = Accounts(300)
+
+
+@pytest.fixture
+def account_stage(datadir: Datadir, writer: Writer, progress: Progress) -> AccountStage:
+    async def owed(needs: list[PageNeeds]) -> None:
+        assert not needs
+
+    return AccountStage(
+        ACCOUNTS.root, Sweep(), datadir, writer, trio.CapacityLimiter(2), progress, owed, may_go_on=lambda: True
+    )
+
+
+async def assert_all_accounts_once(stage: AccountStage, progress: Progress, datadir: Datadir, writer: Writer) -> None:
+    while stage.ready():
+        job = stage.take(5000)
+        assert await stage.process(job, ACCOUNTS.answer(job, 60)) is Outcome.SERVED
+    assert stage.done
+    assert (progress.accounts.items, progress.accounts.in_flight, progress.key_space) == (300, 0, 1.0)
+    await written(writer, datadir)
+    pages = [(stored_path(key), value) for key, value in datadir.accounts.scan(ACCOUNT_PAGE)]
+    leaves, _ = decode_pages([path for path, _ in pages], [value for _, value in pages], SLIM_ACCOUNT)
+    assert [(leaves.key(row), leaves.value(row)) for row in range(len(leaves))] == ACCOUNTS.pairs
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("late", [1, 40, 200, 300])
+@pytest.mark.parametrize("again", [1, 30, 300])
+async def test_the_first_range_of_accounts_answered_twice(
+    account_stage: AccountStage, progress: Progress, datadir: Datadir, writer: Writer, late: int, again: int
+) -> None:
+    # Given the very first request, of which the depth of all pages is learned, made twice
+    stage = account_stage
+    first = stage.take(BUDGET)
+    stage.give_back(first)
+    second = stage.take(BUDGET)
+    # When both are answered, each by a different part of the beginning
+    assert await stage.process(first, ACCOUNTS.answer(first, late)) is Outcome.SERVED
+    depth = stage.sweep.depth
+    assert await stage.process(second, ACCOUNTS.answer(second, again)) is Outcome.DUPLICATE
+    # Then there is one depth and one answer.
+    await written(writer, datadir)
+    stored = datadir.accounts.get(FACT_DEPTH)
+    assert stored is not None
+    assert (stored[0], stage.sweep.depth) == (depth, depth)
+    await assert_all_accounts_once(stage, progress, datadir, writer)
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_both_answers_to_the_first_request_are_proven_at_the_same_time(
+    account_stage: AccountStage, progress: Progress, datadir: Datadir, writer: Writer
+) -> None:
+    stage = account_stage
+    first = stage.take(BUDGET)
+    stage.give_back(first)
+    second = stage.take(BUDGET)
+    outcomes: list[Outcome] = []
+
+    async def answer(job: AccountJob, most: int) -> None:
+        outcomes.append(await stage.process(job, ACCOUNTS.answer(job, most)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer, first, 40)
+        nursery.start_soon(answer, second, 200)
+    assert sorted(outcome.value for outcome in outcomes) == ["duplicate", "served"]
+    await assert_all_accounts_once(stage, progress, datadir, writer)
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("payload", [b"nonsense", messages.account_range(1, [(bytes(32), Account(1).slim)])])
+async def test_a_late_lie_about_accounts_changes_nothing(
+    account_stage: AccountStage, progress: Progress, datadir: Datadir, writer: Writer, payload: bytes
+) -> None:
+    stage = account_stage
+    first = stage.take(BUDGET)
+    stage.give_back(first)
+    second = stage.take(BUDGET)
+    with pytest.raises((Disproved, MalformedMessage)):
+        await stage.process(first, payload)
+    assert stage.ready() == 0
+    assert await stage.process(second, ACCOUNTS.answer(second, 100)) is Outcome.SERVED
+    await assert_all_accounts_once(stage, progress, datadir, writer)
