@@ -181,15 +181,12 @@ class Channel:
         return Opened(session, plaintext)
 
     def _challenge(self, place: Place, nonce: bytes, now: float) -> None:
-        """Answer what cannot be read with a WHOAREYOU: the one that is still open, or a new one.
-
-        Repeating it, and not asking for something else, lets a handshake succeed that is on its way to us.
-        """
+        """Answer what cannot be read with a WHOAREYOU: the one that was just sent, or a new one."""
         known = self.sessions.get(place) is not None or bool(self.calls.at(place))
         if not place[1].port or not self.challenges.may_send(place, now, known=known):
             self._drop("unreadable")
             return
-        challenge = self.challenges.open(place, now)
+        challenge = self.challenges.fresh(place, now)
         if challenge is None:
             challenge = handshakes.challenge(place, nonce, self.known_record(place[0]), now, self._entropy)
             self.challenges.add(place, challenge)

@@ -103,9 +103,9 @@ class TalkResponse:
         return _encode(self.kind, self.request_id, self.response)
 
 
-Request: TypeAlias = "Ping | FindNode | TalkRequest"
-Response: TypeAlias = "Pong | Nodes | TalkResponse"
-Message: TypeAlias = "Request | Response"
+Request: TypeAlias = Ping | FindNode | TalkRequest
+Response: TypeAlias = Pong | Nodes | TalkResponse
+Message: TypeAlias = Request | Response
 
 
 def _encode(kind: int, *fields: rlp.Encodable) -> bytes:

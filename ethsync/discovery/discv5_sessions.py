@@ -23,6 +23,9 @@ Place: TypeAlias = "tuple[bytes, Endpoint]"
 """A node id at an address: what a session belongs to. The same node at another address needs a session of its own."""
 
 CHALLENGE_LIFETIME = 1.0  # seconds for a handshake (discv5-wire.md, "UDP Communication")
+REPETITION_TIME = 0.5
+"""Seconds for which the same WHOAREYOU is sent again to a node that sends another packet: its handshake may be on its
+way to us. After such a round trip it is not, and the request that the WHOAREYOU names is about to be given up."""
 MOST_ATTEMPTS = 3
 """Handshakes that may fail for one challenge: each costs us up to two signature checks, about 0.2 ms."""
 
@@ -138,6 +141,13 @@ class Challenges:
         """The challenge that may still be answered, or None."""
         challenge = self._challenges.get(place)
         if challenge is None or now > challenge.sent_at + CHALLENGE_LIFETIME:
+            return None
+        return challenge
+
+    def fresh(self, place: Place, now: float) -> Challenge | None:
+        """The challenge that was just sent there, or None."""
+        challenge = self._challenges.get(place)
+        if challenge is None or now > challenge.sent_at + REPETITION_TIME:
             return None
         return challenge
 
