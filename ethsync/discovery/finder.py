@@ -23,6 +23,7 @@ class Finder:
     def __init__(self, lanes: Mapping[str, Lane]) -> None:
         self.lanes = lanes
         self.counts: Counter[str] = Counter()
+        """Packets received by protocol, and sent."""
 
     def receive(self, data: bytes, source: Endpoint, now: float) -> None:
         """Take one datagram. Never raises, whatever the bytes are."""
@@ -54,7 +55,11 @@ class Finder:
 
     def packets(self) -> list[Datagram]:
         """What is to be sent, once."""
-        packets = [packet for lane in self.lanes.values() for packet in lane.packets()]
+        packets: list[Datagram] = []
+        for name, lane in self.lanes.items():
+            of_lane = lane.packets()
+            self.counts[f"{name} sent"] += len(of_lane)
+            packets += of_lane
         self.counts["sent"] += len(packets)
         return packets
 
@@ -71,3 +76,13 @@ class Finder:
         for lane in self.lanes.values():
             lane.reports.clear()
         return reports
+
+    def statistics(self) -> dict[str, int]:
+        """What there is to know, by name: packets, and for each protocol known and confirmed nodes, lookups, queries,
+        requests without answer by reason."""
+        present = {
+            f"{name} {what}": number
+            for name, lane in self.lanes.items()
+            for what, number in (("known", len(lane.table)), ("confirmed", lane.table.confirmed), *lane.counts.items())
+        }
+        return {**self.counts, **present}

@@ -1,4 +1,4 @@
-"""One discovery protocol at work: its table kept fresh, lookups run one after another, records fetched. Pure."""
+"""One discovery protocol at work: its table kept fresh, lookups run, records fetched, nodes handed on. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from ethsync.discovery.bounded import LRU
-from ethsync.discovery.lookup import Lookup
+from ethsync.discovery.lookup import RESULT_SIZE, Lookup
 from ethsync.discovery.protocol import AddressSeen, Found, Met, Pong, RecordFetched, Target, Unanswered
 from ethsync.hashing import keccak256
 
@@ -17,26 +17,45 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ethsync.discovery.node import Datagram, Endpoint, Node
-    from ethsync.discovery.protocol import DiscoveryProtocol, Event
+    from ethsync.discovery.protocol import DiscoveryProtocol
     from ethsync.discovery.table import Table
 
+MOST_LOOKUPS = 2
+"""Lookups under way at a time while nodes are wanted: while one waits for the dead at its end, the other finds."""
 EAGER_PAUSE = 0.5
-"""Seconds between two lookups while nodes are wanted: with ten queries each some 20 packets per second, which ethrex
-measured as enough to fill a pool in a minute."""
+"""Seconds between the starts of two lookups while nodes are wanted; with some 25 queries each about 20 a second."""
+LONGEST_EAGER_PAUSE = 10.0
+"""The same when lookups find nothing new, to which the pause is doubled: a small network has no more (the figures of
+both are ethrex's)."""
 IDLE_PAUSE = 30.0
 """Seconds between two lookups otherwise: keeps the table spread out (go-ethereum refreshes every 30 minutes at least,
 and looks up all the time while it wants peers)."""
+SELF_PAUSE = 1800.0
+"""Seconds between two lookups of ourselves, which keep neighbours and us acquainted (go-ethereum, RefreshInterval)."""
 MOST_PINGS = 16
 """Checks under way at a time."""
 MOST_FETCHES = 8
 """Records asked for at a time; each costs discv4 an endpoint proof first."""
 MOST_TO_FETCH = 1000
-"""Nodes whose record is still to be asked for; what comes beyond that comes again in another lookup."""
+"""Nodes whose record is still to be asked for; what goes beyond that comes again in another lookup."""
+FIRST_FETCH_PAUSE = 5.0
+LONGEST_FETCH_PAUSE = 3600.0
+"""Seconds until a node's record is asked for again, doubled each time: packets get lost, but most nodes that do not
+answer are gone, and others go on to name them."""
 FIRST_BOOT_PAUSE = 1.0
 LONGEST_BOOT_PAUSE = 30.0
-"""Seconds between two attempts to begin with the boot nodes when nobody else is known; doubled each time."""
+"""Seconds between two attempts to begin with the boot nodes while nobody answers; doubled each time."""
+SILENCE = 16
+"""Requests in a row without an answer from anybody after which it is our network that is down, and no longer theirs to
+blame: where half of all nodes are dead this happens by chance once in 65,536 times, and does no harm."""
 MOST_GIVEN = 50_000
 """Nodes remembered as handed on already, 10 MB."""
+WITHOUT_RECORD = -1
+"""What is remembered for a node instead of the version of its record."""
+MOST_FOUND = 10_000
+"""Nodes that wait to be taken: as many as there are candidates to dial."""
+MOST_REPORTS = 1000
+"""Reports of our address that wait to be taken."""
 
 
 class _Purpose(Enum):
@@ -52,7 +71,11 @@ class _Pending:
 
 
 class Lane:
-    """A protocol with its table. `needs_records`: whether its nodes are named without their record, as in discv4."""
+    """A protocol with its table.
+
+    `needs_records`: whether its nodes are named without their record, as in discv4. `public_key` (64 bytes) is ours;
+    where nodes are named by key, we cannot be looked up without it.
+    """
 
     def __init__(
         self,
@@ -62,24 +85,35 @@ class Lane:
         rng: random.Random,
         *,
         needs_records: bool,
+        public_key: bytes | None = None,
     ) -> None:
         self.protocol = protocol
         self.table = table
         self.wanted = True
         self.counts: Counter[str] = Counter()
-        self.found: list[Node] = []
-        self.reports: list[AddressSeen] = []
-        self._boot_nodes = boot_nodes
+        """Lookups, queries, records fetched, and requests without answer by reason."""
+        self.found: deque[Node] = deque(maxlen=MOST_FOUND)
+        self.reports: deque[AddressSeen] = deque(maxlen=MOST_REPORTS)
+        self._boot_nodes = tuple(boot_nodes)
         self._rng = rng
         self._needs_records = needs_records
+        self._ourselves = (
+            None if needs_records and public_key is None else Target(public_key or bytes(64), table.local_id)
+        )
         self._pending: dict[int, _Pending] = {}
-        self._lookup: Lookup | None = None
-        self._next_lookup = float("-inf")
-        self._next_boot = float("-inf")
+        self._under_way: Counter[_Purpose] = Counter()
+        self._lookups: list[Lookup] = []
+        self._next_lookup = self._next_self = self._next_boot = float("-inf")
+        self._eager_pause = EAGER_PAUSE
         self._boot_pause = FIRST_BOOT_PAUSE
-        self._to_fetch: deque[Node] = deque()
+        self._unanswered = 0
+        self._is_news = False
+        """Whether nodes were handed on since the last lookup ended."""
+        self._to_fetch: deque[Node] = deque(maxlen=MOST_TO_FETCH)
+        """New ones in front, those that are asked again behind."""
+        self._fetches: LRU[bytes, tuple[float, float]] = LRU(MOST_GIVEN)
+        """By id: when a record may be asked for again, and the pause after that."""
         self._given: LRU[bytes, int] = LRU(MOST_GIVEN)
-        self._looked_for_self = False
         self._by_event: dict[type, Callable[..., None]] = {
             Pong: self._on_pong,
             Found: self._on_found,
@@ -104,139 +138,192 @@ class Lane:
     @property
     def deadline(self) -> float:
         """When `advance` should be called next."""
-        check = self.table.next_due if self._under_way(_Purpose.CHECK) < MOST_PINGS else float("inf")
-        if not len(self.table):
-            return min(self.protocol.deadline, self._next_boot)
-        return min(self.protocol.deadline, check, self._next_lookup if self._lookup is None else float("inf"))
+        check = self.table.next_due if self._under_way[_Purpose.CHECK] < MOST_PINGS else float("inf")
+        if self._is_cut_off:
+            lookup = float("inf") if self._lookups else self._next_boot
+        else:
+            lookup = self._next_lookup if len(self._lookups) < self._most_lookups else float("inf")
+        return min(self.protocol.deadline, check, lookup)
 
     def packets(self) -> list[Datagram]:
         """What is to be sent, once."""
         return self.protocol.packets()
 
     def want(self, wanted: bool, now: float) -> None:
-        """Say whether more nodes are wanted: how often lookups are made."""
+        """Say whether more nodes are wanted: how often lookups are made, and whether records are fetched."""
         if wanted and not self.wanted:
             self._next_lookup = min(self._next_lookup, now)
         self.wanted = wanted
 
+    @property
+    def _is_cut_off(self) -> bool:
+        """Whether there is nobody to ask, or nobody answers any more."""
+        return not len(self.table) or self._unanswered >= SILENCE
+
+    @property
+    def _most_lookups(self) -> int:
+        return MOST_LOOKUPS if self.wanted else 1
+
     def _work(self, now: float) -> None:
         while True:
-            events: list[Event] = self.protocol.events()
+            events = self.protocol.events()
             for event in events:
                 handler = self._by_event.get(type(event))
                 if handler is not None:
                     handler(event, now)
-            self._begin_again(now)
             self._check(now)
-            self._look_up(now)
+            self._begin_lookups(now)
+            self._go_on(now)
             self._fetch(now)
             if not events:  # else once more: a request that cannot be made fails at once
                 return
 
-    def _under_way(self, purpose: _Purpose) -> int:
-        return sum(pending.purpose is purpose for pending in self._pending.values())
-
     # What is done on our own.
 
-    def _begin_again(self, now: float) -> None:
-        """With nobody in the table, begin with the boot nodes, with patience: the network may be down for an hour."""
-        if len(self.table) or now < self._next_boot:
-            return
-        for node in self._boot_nodes:
-            self.table.see(node, now)
-        self._next_boot = now + self._boot_pause
-        self._boot_pause = min(2 * self._boot_pause, LONGEST_BOOT_PAUSE)
+    def _ask(self, token: int, purpose: _Purpose, lookup: Lookup | None = None) -> None:
+        self._pending[token] = _Pending(purpose, lookup)
+        self._under_way[purpose] += 1
+
+    def _ping(self, node: Node, now: float) -> None:
+        self._ask(self.protocol.ping(node, now), _Purpose.CHECK)
 
     def _check(self, now: float) -> None:
-        while self._under_way(_Purpose.CHECK) < MOST_PINGS and (node := self.table.due(now)) is not None:
-            self._pending[self.protocol.ping(node, now)] = _Pending(_Purpose.CHECK)
+        while self._under_way[_Purpose.CHECK] < MOST_PINGS and (node := self.table.due(now)) is not None:
+            self._ping(node, now)
 
-    def _look_up(self, now: float) -> None:
-        if self._lookup is None and now >= self._next_lookup and len(self.table):
-            self._lookup = self._new_lookup()
-            self.counts["lookups"] += 1
-        lookup = self._lookup
-        if lookup is None:
-            return
-        for node in lookup.next_queries():
-            self.counts["queries"] += 1
-            token = self.protocol.find_nodes(node, lookup.target, now)
-            self._pending[token] = _Pending(_Purpose.LOOKUP, lookup)
-        if lookup.done:
-            self._lookup = None
-            self._next_lookup = now + (EAGER_PAUSE if self.wanted else IDLE_PAUSE)
+    def _begin_lookups(self, now: float) -> None:
+        """Begin with the boot nodes while cut off, with patience: the network may be down for an hour."""
+        if self._is_cut_off:
+            if not self._lookups and now >= self._next_boot:
+                for node in self._boot_nodes:
+                    self.table.see(node, now)
+                self._look_up(self._ourselves or self._anywhere(), self._boot_nodes)
+                self._next_boot = now + self._boot_pause * self._rng.uniform(0.8, 1.2)
+                self._boot_pause = min(2 * self._boot_pause, LONGEST_BOOT_PAUSE)
+        elif now >= self._next_lookup and len(self._lookups) < self._most_lookups:
+            target = self._anywhere()
+            if self._ourselves is not None and now >= self._next_self:
+                target = self._ourselves
+                self._next_self = now + SELF_PAUSE * self._rng.uniform(0.8, 1.2)
+            self._look_up(target)
+            self._next_lookup = now + (self._eager_pause if self.wanted else IDLE_PAUSE)
 
-    def _new_lookup(self) -> Lookup:
-        """The first one goes to ourselves, so that our neighbours know us; all others somewhere."""
+    def _anywhere(self) -> Target:
         public_key = self._rng.randbytes(64)
-        target = Target(public_key, keccak256(public_key))
-        if not self._looked_for_self and not self._needs_records:
-            target = Target(public_key, self.table.local_id)
-            self._looked_for_self = True
-        seeds = self.table.closest(target.node_id, 16, confirmed=False)
-        return Lookup(target, seeds, local_id=self.table.local_id)
+        return Target(public_key, keccak256(public_key))
+
+    def _look_up(self, target: Target, seeds: Sequence[Node] = ()) -> None:
+        near = self.table.closest(target.node_id, RESULT_SIZE, confirmed=False)
+        self._lookups.append(Lookup(target, (*seeds, *near), local_id=self.table.local_id))
+        self.counts["lookups"] += 1
+
+    def _go_on(self, now: float) -> None:
+        """Ask whom the lookups want to ask, and end those that are done."""
+        for lookup in self._lookups:
+            for node in lookup.next_queries():
+                self.counts["queries"] += 1
+                self._ask(self.protocol.find_nodes(node, lookup.target, now), _Purpose.LOOKUP, lookup)
+        ongoing = [lookup for lookup in self._lookups if not lookup.done]
+        if len(ongoing) < len(self._lookups):
+            self._lookups = ongoing
+            self._eager_pause = EAGER_PAUSE if self._is_news else min(2 * self._eager_pause, LONGEST_EAGER_PAUSE)
+            self._is_news = False
 
     def _fetch(self, now: float) -> None:
-        while self._to_fetch and self._under_way(_Purpose.RECORD) < MOST_FETCHES:
+        while self.wanted and self._to_fetch and self._under_way[_Purpose.RECORD] < MOST_FETCHES:
             node = self._to_fetch.popleft()
-            self._pending[self.protocol.fetch_record(node, now)] = _Pending(_Purpose.RECORD)
+            self._ask(self.protocol.fetch_record(node, now), _Purpose.RECORD)
 
     # What comes of it.
 
-    def _on_pong(self, event: Pong, now: float) -> None:
-        self._pending.pop(event.token, None)
-        self.table.confirm(event.node, now)
+    def _ended(self, token: int) -> _Pending | None:
+        pending = self._pending.pop(token, None)
+        if pending is not None:
+            self._under_way[pending.purpose] -= 1
+        return pending
+
+    def _heard(self, now: float) -> None:
+        """Somebody is there."""
+        if self._is_cut_off:
+            self._next_lookup = now
+        self._unanswered = 0
         self._boot_pause = FIRST_BOOT_PAUSE
-        self._hear_of(event.node, now, answered=True)
+
+    def _on_pong(self, event: Pong, now: float) -> None:
+        self._ended(event.token)
+        self._heard(now)
+        self.table.confirm(event.node, now)
+        self._hear_of(event.node, now)
 
     def _on_found(self, event: Found, now: float) -> None:
-        pending = self._pending.pop(event.token, None)
+        pending = self._ended(event.token)
+        self._heard(now)
+        self.table.confirm(event.node, now)
+        nodes = []
         for node in event.nodes:
             self.table.see(node, now)
-            self._hear_of(node, now)
+            nodes.append(self.table.get(node.node_id) or node)  # what we know is better than hearsay
+            self._hear_of(nodes[-1], now)
         if pending is not None and pending.lookup is not None:
-            pending.lookup.answered(event.node, event.nodes)
+            pending.lookup.answered(event.node, nodes)
 
     def _on_record(self, event: RecordFetched, now: float) -> None:
-        self._pending.pop(event.token, None)
-        self.table.see(event.node, now)
+        self._ended(event.token)
+        self._heard(now)
+        self.counts["records fetched"] += 1
+        self.table.confirm(event.node, now)
         self._give(event.node)
 
     def _on_unanswered(self, event: Unanswered, now: float) -> None:
-        self.counts[f"unanswered: {event.why}"] += 1
-        pending = self._pending.pop(event.token, None)
+        self.counts[f"unanswered: {event.why.partition(':')[0]}"] += 1  # what follows may be of their making
+        pending = self._ended(event.token)
         if pending is None:
             return
-        if pending.purpose is _Purpose.RECORD:
-            self._give(event.node)  # its fork stays unknown; whoever dials it will see
-            return
-        self.table.fail(event.node.node_id, now)
         if pending.lookup is not None:
             pending.lookup.failed(event.node)
+        self._unanswered += 1
+        if self._unanswered >= SILENCE:
+            return
+        if pending.purpose is not _Purpose.RECORD:
+            self.table.fail(event.node, now)
+        elif self.table.is_confirmed(event.node.node_id):
+            self._give(event.node)  # it lives, its fork stays unknown; whoever dials it will see
 
     def _on_met(self, event: Met, now: float) -> None:
         """Somebody came to us. It has questions of its own now: what we want to know waits for the first check."""
+        self._heard(now)
         self.table.see(event.node, now)
+        known = self.table.get(event.node.node_id)
+        if known is not None and known.endpoint != event.node.endpoint and event.node.record is None:
+            self._ping(event.node, now)  # it may have moved
         if event.node.record is not None:
             self._give(event.node)
 
     def _on_address(self, event: AddressSeen, now: float) -> None:
         self.reports.append(event)
 
-    def _hear_of(self, node: Node, now: float, *, answered: bool = False) -> None:
-        """Hand a node on; where its record is missing, ask for that first, and again when the node has `answered`."""
+    def _hear_of(self, node: Node, now: float) -> None:
+        """Hand a node on; where its record is missing, ask for that first."""
         if node.record is not None or not self._needs_records:
             self._give(node)
             return
         given = self._given.get(node.node_id)
-        if (given is None or (answered and given == 0)) and len(self._to_fetch) < MOST_TO_FETCH:
-            self._given.put(node.node_id, -1)
+        if given is not None and given > WITHOUT_RECORD:
+            return
+        again, pause = self._fetches.get(node.node_id) or (now, FIRST_FETCH_PAUSE)
+        if now < again or (pause > FIRST_FETCH_PAUSE and len(self._to_fetch) >= MOST_TO_FETCH):
+            return
+        self._fetches.put(node.node_id, (now + pause, min(2 * pause, LONGEST_FETCH_PAUSE)))
+        if pause > FIRST_FETCH_PAUSE:
             self._to_fetch.append(node)
+        else:
+            self._to_fetch.appendleft(node)
 
     def _give(self, node: Node) -> None:
         """Hand a node on, once for each version of its record."""
-        seq = node.record.seq if node.record is not None else 0
+        seq = node.record.seq if node.record is not None else WITHOUT_RECORD
         given = self._given.get(node.node_id)
         if given is None or given < seq:
             self._given.put(node.node_id, seq)
             self.found.append(node)
+            self._is_news = True

@@ -115,7 +115,7 @@ def _finder(options: DiscoveryOptions, identity: Identity, record: NodeRecord) -
     if "v4" in options.protocols:
         table = Table(record.node_id, rng)
         protocol: DiscoveryProtocol = Discv4(identity.key, record, table)
-        lanes["discv4"] = Lane(protocol, table, entries, rng, needs_records=True)
+        lanes["discv4"] = Lane(protocol, table, entries, rng, needs_records=True, public_key=record.public_key)
     if "v5" in options.protocols:
         table = Table(record.node_id, rng)
         protocol = Discv5(identity.key, record, table)
