@@ -75,6 +75,10 @@ class UselessPeer(HandshakeFailed):
         super().__init__(message, hint=hint, reason=DisconnectReason.USELESS_PEER)
 
 
+class OtherChain(UselessPeer):
+    """It follows another network, genesis block or fork."""
+
+
 class Disproved(PeerError):
     """Data that contradicts the hash it was asked for by: a lie, not an accident."""
 
@@ -97,6 +101,10 @@ class PeerGone(PeerError):
     def __init__(self, message: str, *, hint: str = "", remote_reason: int | None = None) -> None:
         super().__init__(message, hint=hint)
         self.remote_reason = remote_reason
+
+
+class Unreachable(PeerGone):
+    """There was no connection at all: nobody listens, or nothing comes through."""
 
 
 class StoreError(EthsyncError):

@@ -58,6 +58,7 @@ class Reason(Enum):
     HUNG_UP = "hung up before giving anything"
     OTHER_CHAIN = "followed another chain or fork"
     NO_SNAP = "offered no snap"
+    UNWANTED = "had no use for us"
     SERVED_NOTHING = "offered snap and gave nothing"
     LIED = "sent data that are wrong"
 
@@ -78,6 +79,7 @@ BACKOFF = {
     Reason.UNREACHABLE: Backoff(60.0, 3600.0, Quality.SILENT),
     Reason.HANDSHAKE: Backoff(120.0, 7200.0, Quality.SILENT),
     # It takes a new version or a finished sync of theirs to change this.
+    Reason.UNWANTED: Backoff(900.0, 21600.0, Quality.USELESS),
     Reason.SERVED_NOTHING: Backoff(900.0, 21600.0, Quality.USELESS),
     Reason.OTHER_CHAIN: Backoff(1800.0, 86400.0, Quality.USELESS),
     Reason.NO_SNAP: Backoff(1800.0, 86400.0, Quality.USELESS),

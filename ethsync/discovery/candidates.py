@@ -168,7 +168,7 @@ class Candidates:
                 self._wait(candidate, until)
 
     def dialled(self, public_key: bytes, now: float) -> None:
-        """A dial begins. Exactly one of `failed` and `connected` must follow."""
+        """A dial begins. Exactly one of `failed`, `connected` and `abandoned` must follow."""
         candidate = self._known.get(public_key)
         if candidate is None or public_key in self._dials:
             return
@@ -189,6 +189,15 @@ class Candidates:
         if candidate.state is not State.CONNECTED:
             with self._changing(candidate):
                 self._blame(candidate, reason, now)
+
+    def abandoned(self, public_key: bytes, now: float) -> None:
+        """A dial was broken off by us: nobody is to blame."""
+        candidate = self._known.get(public_key)
+        if candidate is not None:
+            self._end_dial(candidate, now)
+            if candidate.state is State.DIALLING:
+                with self._changing(candidate):
+                    self._wait(candidate, now)
 
     def connected(self, public_key: bytes, client: str, now: float) -> None:
         """A node became a peer, whoever dialled. Nothing happens if it is no candidate."""

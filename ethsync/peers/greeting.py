@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ethsync import __version__
-from ethsync.errors import HandshakeFailed, PeerGone, UselessPeer
+from ethsync.errors import HandshakeFailed, Unreachable, UselessPeer
 from ethsync.peers.peer import Peer
 from ethsync.rlpx.connection import accept_connection, open_connection
 from ethsync.wire import eth, keys, p2p, snap
@@ -57,13 +57,13 @@ def our_hello(key: coincurve.PrivateKey, port: int = 0) -> p2p.Hello:
 async def dial_peer(number: int, enode: Enode, key: coincurve.PrivateKey, view: ChainView) -> AsyncIterator[Peer]:
     """Dial a node, shake hands, exchange Hello and Status; a peer that can be asked for snap data inside the block.
 
-    Raises PeerGone (cannot be reached, hung up), HandshakeFailed, UselessPeer (other chain, no snap), MalformedMessage.
+    Raises Unreachable, PeerGone (hung up), HandshakeFailed, UselessPeer (other chain, no snap), MalformedMessage.
     """
     try:
         with trio.fail_after(DIAL_TIMEOUT):
             stream = await trio.open_tcp_stream(enode.host, enode.tcp_port)
     except (OSError, trio.TooSlowError) as error:
-        raise PeerGone(f"cannot reach {enode.host}:{enode.tcp_port}: {_cause(error)}") from error
+        raise Unreachable(f"cannot reach {enode.host}:{enode.tcp_port}: {_cause(error)}") from error
     connecting = open_connection(stream, key=key, remote_public_key=enode.public_key, hello=our_hello(key))
     async with connecting as connection:
         yield await _greet(number, enode, connection, view)

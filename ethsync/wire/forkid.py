@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from zlib import crc32
 
-from ethsync.errors import MalformedMessage, UselessPeer
+from ethsync.errors import MalformedMessage, OtherChain
 from ethsync.wire import rlp
 
 TIMESTAMP_THRESHOLD = 1438269973
@@ -81,16 +81,16 @@ class ForkSchedule:
         return ForkId(self._checksums[passed], following)
 
     def validate(self, remote: ForkId, head_number: int, head_time: int) -> None:
-        """Check a remote fork id against our head by the rules of EIP-2124. Raises `UselessPeer`."""
+        """Check a remote fork id against our head by the rules of EIP-2124. Raises `OtherChain`."""
         passed = self._passed(head_number, head_time)
         if remote.hash == self._checksums[passed]:
             self._check_same_forks(remote, passed, head_number, head_time)  # rule 1
         elif remote.hash in self._checksums[:passed]:
             following = self._forks[self._checksums.index(remote.hash)][0]
             if remote.next != following:  # rule 2
-                raise UselessPeer(f"the peer's software is too old: it does not know the fork at {following}")
+                raise OtherChain(f"the peer's software is too old: it does not know the fork at {following}")
         elif remote.hash not in self._checksums:  # rule 4; a hash that is still ahead of us is rule 3
-            raise UselessPeer(f"the peer follows another chain or a fork we do not know (fork id {remote})")
+            raise OtherChain(f"the peer follows another chain or a fork we do not know (fork id {remote})")
 
     def _passed(self, head_number: int, head_time: int) -> int:
         for index, (fork, is_time) in enumerate(self._forks):
@@ -102,7 +102,7 @@ class ForkSchedule:
         by_time = self._counts_time(passed)
         reached = (head_time if by_time else head_number) >= remote.next
         if remote.next and (reached or (remote.next > TIMESTAMP_THRESHOLD and head_time >= remote.next)):
-            raise UselessPeer(f"the peer passed a fork at {remote.next} that we do not know (fork id {remote})")
+            raise OtherChain(f"the peer passed a fork at {remote.next} that we do not know (fork id {remote})")
 
     def _counts_time(self, passed: int) -> bool:
         """Whether the fork after `passed` ones is a matter of time; a chain without time forks counts blocks."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ethsync.errors import DisconnectReason, HandshakeFailed, LocalProtocolError, MalformedMessage, UselessPeer
+from ethsync.errors import DisconnectReason, HandshakeFailed, LocalProtocolError, MalformedMessage, OtherChain
 from ethsync.wire import rlp
 from ethsync.wire.forkid import ForkId, ForkSchedule, decode_fork_id
 
@@ -96,7 +96,7 @@ def check_status(
 ) -> None:
     """Check a peer's Status as geth does (eth/protocols/eth/handshake.go): version, network, genesis, forks, range.
 
-    `head_number` and `head_time` (Unix seconds) are those of our trusted head. Raises `UselessPeer` for an honest
+    `head_number` and `head_time` (Unix seconds) are those of our trusted head. Raises `OtherChain` for an honest
     node of another chain, `HandshakeFailed` or `MalformedMessage` for one that breaks the protocol.
     """
     if remote.version != version:
@@ -105,9 +105,9 @@ def check_status(
             reason=DisconnectReason.INCOMPATIBLE_VERSION,
         )
     if remote.network_id != network_id:
-        raise UselessPeer(f"the peer is on network {remote.network_id}, not {network_id}")
+        raise OtherChain(f"the peer is on network {remote.network_id}, not {network_id}")
     if remote.genesis_hash != schedule.genesis_hash:
-        raise UselessPeer(
+        raise OtherChain(
             f"the peer's genesis block is 0x{remote.genesis_hash.hex()}, not 0x{schedule.genesis_hash.hex()}"
         )
     schedule.validate(remote.fork_id, head_number, head_time)

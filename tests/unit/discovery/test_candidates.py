@@ -173,7 +173,7 @@ def test_pauses_differ_by_chance() -> None:
 
 def test_who_cannot_be_of_use_waits_longer_than_who_has_no_room_or_does_not_answer() -> None:
     soon = (Reason.TOO_MANY_PEERS, Reason.UNREACHABLE, Reason.HUNG_UP)
-    later = (Reason.OTHER_CHAIN, Reason.NO_SNAP, Reason.SERVED_NOTHING, Reason.LIED)
+    later = (Reason.OTHER_CHAIN, Reason.NO_SNAP, Reason.UNWANTED, Reason.SERVED_NOTHING, Reason.LIED)
     assert max(BACKOFF[each].first for each in soon) < min(BACKOFF[each].first for each in later)
     assert max(BACKOFF[each].longest for each in soon) < min(BACKOFF[each].longest for each in later)
 
@@ -317,12 +317,24 @@ def test_former_merits_are_forgotten_after_six_failures_in_a_row() -> None:
     assert candidate.quality is Quality.SILENT
 
 
+def test_a_dial_that_we_broke_off_is_no_failure() -> None:
+    candidates = pool()
+    candidates.offer(node(1, "20.1.1.1"), Source.DISCV5, 0.0)
+    candidates.dialled(key(1), 0.0)
+    candidates.abandoned(key(1), 1.0)
+    (candidate,) = candidates
+    assert (candidate.state, candidate.failures, candidate.reason) == (State.WAITING, 0, None)
+    assert candidates.statistics().dialling == 0
+    assert candidates.next(REDIAL) is candidate
+
+
 def test_news_of_nodes_that_are_no_candidates_are_ignored() -> None:
     candidates = pool()
     candidates.dialled(key(1), 0.0)
     candidates.failed(key(1), Reason.UNREACHABLE, 0.0)
     candidates.connected(key(1), "Geth/v1", 0.0)
     candidates.ended(key(1), USEFUL, 0.0)
+    candidates.abandoned(key(1), 0.0)
     candidates.defer(key(1), 9.0)
     assert len(candidates) == 0
 
