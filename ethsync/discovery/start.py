@@ -65,7 +65,7 @@ async def open_discovery(
     identity = await trio.to_thread.run_sync(open_identity, options.directory)
     async with open_sockets(options.listen) as sockets, trio.open_nursery() as nursery:
         ours = _local_record(options, identity, sockets, wall_time)
-        await trio.to_thread.run_sync(save_identity, options.directory, ours.record)
+        await trio.to_thread.run_sync(save_identity, options.directory, ours.record, identity.seen)
         finder = _finder(options, identity, ours.record)
         vote = AddressVote(max((each.port for each in sockets.bound), default=0), _announced(options.announce))
 
@@ -75,8 +75,10 @@ async def open_discovery(
         def address_seen(seen: AddressSeen) -> None:
             winner = vote.count(seen, trio.current_time())
             if winner is not None and ours.update(ours.announcement.at(winner)):
+                # Before anybody hears of the new number; on the event loop, because it happens once in five minutes.
+                winners = (vote.winner(version) for version in (4, 6))
+                save_identity(options.directory, ours.record, tuple(each for each in winners if each is not None))
                 finder.set_record(ours.record)
-                save_identity(options.directory, ours.record, (winner,))
 
         await nursery.start(run_discovery, finder, sockets, hand_on, address_seen)
         if "dns" in options.protocols and options.dns:
