@@ -55,7 +55,7 @@ class Fact:
 
 def facts(candidates: Iterable[Candidate], now: float, wall: float) -> list[Fact]:
     """The candidates worth keeping, the best first. `now` is of their clock, `wall` the same moment in Unix seconds."""
-    worth = [each for each in candidates if each.quality in WORTH_KEEPING and each.ip is not None]
+    worth = [each for each in candidates if each.quality in WORTH_KEEPING]
     worth.sort(key=lambda each: (each.quality, -each.served_bytes, -each.last_success))
     return [_fact(each, wall - now) for each in worth[:MOST]]
 

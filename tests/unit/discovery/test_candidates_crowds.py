@@ -207,6 +207,17 @@ def test_a_private_network_may_hold_any_number() -> None:
 # What is left behind
 
 
+def test_pauses_that_were_changed_leave_nothing_behind() -> None:
+    candidates = pool()
+    offer_all(candidates, scattered(10))
+    for number in range(5000):
+        for each in list(candidates):
+            candidates.defer(each.public_key, 1e6 + number)
+    assert len(candidates._waiting) <= 2 * 10 + 64 + 1
+    candidates.next(2e6)
+    assert candidates.ready == 10
+
+
 def test_dropped_candidates_and_past_dials_leave_nothing_behind() -> None:
     candidates = pool(capacity=100)
     for number in range(2000):

@@ -224,16 +224,28 @@ def test_an_untried_peer_of_a_client_that_dominates_makes_room_for_one_that_we_h
     assert isinstance(admit(slots, "first", now=TRIAL, client="Nethermind/v1.37"), Replaces)
     # Its place is taken by one of the kind; a second one has no such claim, nor have invented names more than one.
     assert isinstance(admit(slots, "second", now=2 * TRIAL, client="Nethermind/v1.37"), Refused)
-    invented = [admit(slots, f"x {n}", now=3 * TRIAL, client=f"Client{n}/v1") for n in range(5)]
-    assert sum(isinstance(each, Replaces) for each in invented) <= 1
 
 
-def test_names_of_clients_gain_an_attacker_one_slot_each_at_most() -> None:
-    slots = full(inbound=0, outbound=7)
+def test_names_of_clients_gain_an_attacker_one_slot_each_and_invented_ones_one_in_all() -> None:
+    slots = Slots(60, inbound_share=0.0)
+    for n in range(60):
+        admit(slots, f"out {n}")
     for n in range(100):
-        admit(slots, f"attacker {n}", now=TRIAL + n, client=f"{(*CLIENTS, 'other')[n % 9]}/v6.6.6")
-    held = sum(key(f"attacker {n}") in slots for n in range(100))
-    assert held <= 2  # from then on no client has three quarters
+        admit(slots, f"inventor {n}", now=TRIAL + n, client=f"Client{n}/v1")
+    assert sum(key(f"inventor {n}") in slots for n in range(100)) == 1
+    for n in range(100):
+        admit(slots, f"attacker {n}", now=200.0 + n, client=f"{CLIENTS[n % len(CLIENTS)]}/v6.6.6")
+    assert sum(key(f"attacker {n}") in slots for n in range(100)) == len(CLIENTS) - 1
+
+
+def test_of_equally_useless_peers_one_of_the_most_common_client_goes() -> None:
+    slots = Slots(10)
+    for name, client in (("a", "Besu/v25"), ("b", "Geth/v1"), ("c", "Geth/v1"), ("d", "Reth/v1"), ("e", "Erigon/v3")):
+        admit(slots, name, client=client)
+        judge(slots, name, USELESS)
+    admit(slots, "server")
+    judge(slots, "server", SERVING)
+    assert slots.rotation(TRIAL, replacements=0) in (key("b"), key("c"))
 
 
 # Rotation
