@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from ethsync.discovery.candidate import Reason, Usefulness
-from ethsync.errors import DisconnectReason, Disproved, HandshakeFailed, PeerError, PeerGone, UselessPeer
+from ethsync.errors import Disproved, PeerError
+from ethsync.peers.failures import reason_of
 from ethsync.peers.greeting import dial_peer
 from ethsync.peers.peer import run_peer
 from ethsync.peers.track import Outcome, RequestKind
@@ -102,26 +103,14 @@ class Dialer:
             now = trio.current_time()
             if record is None:
                 self._dialling -= 1
-                self.candidates.failed(key, reason_of(failure), now)
+                if failure is None:
+                    self.candidates.abandoned(key, now)
+                else:
+                    self.candidates.failed(key, reason_of(failure), now)
             else:
                 self.candidates.ended(key, _usefulness(record, received, failure, now), now)
             self._changed.set()
             pool.changed()
-
-
-FAILURES: dict[type[PeerError], Reason] = {Disproved: Reason.LIED, UselessPeer: Reason.OTHER_CHAIN}
-
-
-def reason_of(error: PeerError | None) -> Reason:
-    """Why a dial came to nothing, in the candidates' terms; None stands for a dial that was cancelled."""
-    if isinstance(error, PeerGone):
-        if error.remote_reason == DisconnectReason.TOO_MANY_PEERS:
-            return Reason.TOO_MANY_PEERS
-        return Reason.UNREACHABLE if error.remote_reason is None else Reason.HANDSHAKE
-    if isinstance(error, UselessPeer) and "does not offer" in str(error):
-        return Reason.NO_SNAP
-    known = (reason for kind, reason in FAILURES.items() if isinstance(error, kind))
-    return next(known, Reason.HANDSHAKE if isinstance(error, HandshakeFailed) else Reason.UNREACHABLE)
 
 
 def _usefulness(record: Record, received: int, failure: PeerError | None, now: float) -> Usefulness:
