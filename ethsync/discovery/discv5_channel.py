@@ -170,7 +170,7 @@ class Channel:
 
     def _open_message(self, packet: Packet, source: Endpoint, now: float) -> Opened | None:
         place = (packet.authdata, source)
-        opened = self.sessions.open(place, packet)
+        opened = self.sessions.open(place, packet, now)
         if opened is None:  # a stranger, a node that lost the session, or somebody who pretends to be one
             self._challenge(place, packet.nonce, now)
             return None
@@ -204,7 +204,7 @@ class Channel:
         call.challenged = True
         plaintext = call.message.encode()
         data, nonce, session = handshakes.answer(self._key, self.record, call.node, packet, plaintext, self._entropy)
-        self.sessions.begin(call.place, session)
+        self.sessions.begin(call.place, session, now)
         self._emit(Datagram(data, source), "handshake")
         self.calls.sent(call, Phase.SHAKES, nonce, now + REQUEST_TIMEOUT)
         for other in self.calls.at(call.place):
@@ -227,6 +227,6 @@ class Channel:
             raise
         self.challenges.close(place)
         self.remember(record)
-        self.sessions.begin(place, session)
+        self.sessions.begin(place, session, now)
         self._settle(place, now)
         return Opened(session, plaintext, met=record)

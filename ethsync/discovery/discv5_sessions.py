@@ -26,6 +26,9 @@ CHALLENGE_LIFETIME = 1.0  # seconds for a handshake (discv5-wire.md, "UDP Commun
 REPETITION_TIME = 0.5
 """Seconds for which the same WHOAREYOU is sent again to a node that sends another packet: its handshake may be on its
 way to us. After such a round trip it is not, and the request that the WHOAREYOU names is about to be given up."""
+PREVIOUS_LIFETIME = 10.0
+"""Seconds for which the session before the last one still counts: several times longer than anything of it can be on
+its way. Afterwards trying it only doubles what a forged packet costs."""
 MOST_ATTEMPTS = 3
 """Handshakes that may fail for one challenge: each costs us up to two signature checks, about 0.2 ms."""
 
@@ -44,6 +47,8 @@ class Session:
     confirmed: bool
     """Whether the other side has shown that it has the keys."""
     previous: Session | None = None
+    since: float = 0.0
+    """When it was used for the first time, or again."""
     sent: int = 0
 
     def next_nonce(self, entropy: Callable[[int], bytes]) -> bytes:
@@ -65,29 +70,37 @@ class Sessions:
         """The session under which to write there, or None."""
         return self._sessions.get(place)
 
-    def begin(self, place: Place, session: Session) -> None:
-        """Use a new session from now on."""
+    def begin(self, place: Place, session: Session, now: float) -> None:
+        """Write under this session from now on."""
         before = self._sessions.get(place)
         if before is not None:
             before.previous, session.previous = None, before
+        session.since = now
         self._sessions.put(place, session)
 
-    def open(self, place: Place, packet: Packet) -> tuple[Session, bytes] | None:
+    def open(self, place: Place, packet: Packet, now: float) -> tuple[Session, bytes] | None:
         """The session and the plaintext of a packet's message; None if no session opens it.
 
         A session that opens a packet is the one to write under: the other side has it for certain.
         """
         current = self._sessions.get(place)
-        session = current
-        while session is not None:
-            try:
-                plaintext = crypto.unseal(session.read_key, packet.nonce, packet.message, packet.ad)
-            except MalformedMessage:
-                session = session.previous
-                continue
-            if session is not current:
-                self.begin(place, session)
-            return session, plaintext
+        if current is None:
+            return None
+        if now > current.since + PREVIOUS_LIFETIME:
+            current.previous = None
+        for session in (current, current.previous) if current.previous else (current,):
+            plaintext = _unsealed(session, packet)
+            if plaintext is not None:
+                if session is not current:
+                    self.begin(place, session, now)
+                return session, plaintext
+        return None
+
+
+def _unsealed(session: Session, packet: Packet) -> bytes | None:
+    try:
+        return crypto.unseal(session.read_key, packet.nonce, packet.message, packet.ad)
+    except MalformedMessage:
         return None
 
 

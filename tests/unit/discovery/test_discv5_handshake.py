@@ -125,21 +125,22 @@ class TestBetweenTwo:
         assert len(ours.take_events(PongEvent)) == len(theirs.take_events(PongEvent)) == 1
 
     @pytest.mark.parametrize("first", [0, 1])
-    def test_after_crossed_handshakes_no_further_one_is_needed(self, first: int) -> None:
+    @pytest.mark.parametrize(("pause", "kinds"), [(1.0, {Flag.MESSAGE}), (60.0, set(Flag))])
+    def test_after_crossed_handshakes_all_goes_on_at_once_and_later_after_another_one(
+        self, first: int, pause: float, kinds: set[Flag]
+    ) -> None:
         wires, *parties = pair()
         for party, other in (parties, parties[::-1]):
             party.discv5.ping(other.node, wires.now)
-        wires.run()
+        wires.run(pause)
         wires.log.clear()
         caller, called = parties[first], parties[1 - first]
         for party, other in ((caller, called), (called, caller), (caller, called)):
             party.take_events(PongEvent)
             party.discv5.ping(other.node, wires.now)
-            wires.run()
+            wires.run(pause)
             assert len(party.take_events(PongEvent)) == 1
-        assert {flag for party in parties for flag in flags_sent(wires, party, parties[party is parties[0]])} == {
-            Flag.MESSAGE
-        }
+        assert {*flags_sent(wires, caller, called), *flags_sent(wires, called, caller)} == kinds
 
     def test_nobody_there_is_noticed_after_the_handshake_timeout(self) -> None:
         wires, ours, theirs = pair(passes=lambda source, datagram: False)
