@@ -90,12 +90,15 @@ class TestFindNodes:
     def test_a_packet_that_the_network_delivers_twice_counts_once(self) -> None:
         ours, stranger = acquainted()
         token, request_id = self.ask(ours, stranger, 256)
-        nodes = self.near(stranger, 2)
-        first, second = (Nodes(request_id, 2, (node.record.raw,)) for node in nodes if node.record)
+        nodes = self.near(stranger, 12)
+        first, second = (
+            Nodes(request_id, 2, tuple(node.record.raw for node in part if node.record))
+            for part in (nodes[:6], nodes[6:])
+        )
         data = stranger.sealed(first.encode())
-        stranger.put(data)
-        stranger.put(data)
-        assert ours.discv5.events() == []
+        for _ in range(3):
+            stranger.put(data)
+            assert ours.discv5.events() == []
         stranger.say(second)
         assert ours.discv5.events() == [Found(token, stranger.node, tuple(nodes))]
 
@@ -209,7 +212,7 @@ class TestFindNodes:
         nodes = self.near(stranger, 20)
         for start in range(0, 20, 5):
             records = tuple(node.record.raw for node in nodes[start : start + 5] if node.record)
-            stranger.say(Nodes(request_id, 4, records))
+            stranger.say(Nodes(request_id, 5, records))
         assert ours.discv5.events() == [Found(token, stranger.node, tuple(nodes[:RESULT_LIMIT]))]
         assert ours.discv5.counts["dropped unsolicited"] == 0
 

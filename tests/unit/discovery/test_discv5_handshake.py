@@ -9,13 +9,14 @@ from ethsync.discovery import discv5_packets as packets
 from ethsync.discovery.discv5_calls import HANDSHAKE_TIMEOUT, REQUEST_TIMEOUT
 from ethsync.discovery.discv5_messages import Nodes, Ping, Pong
 from ethsync.discovery.discv5_packets import Flag
-from ethsync.discovery.discv5_sessions import CHALLENGE_LIFETIME, MOST_ATTEMPTS, REPETITION_TIME
+from ethsync.discovery.discv5_sessions import CHALLENGE_LIFETIME, MOST_ATTEMPTS, REPETITION_TIME, Session, Sessions
 from ethsync.discovery.node import Datagram, Endpoint
 from ethsync.discovery.protocol import Met, Unanswered
 from ethsync.discovery.protocol import Pong as PongEvent
 from tests.unit.discovery.discv5_bench import (
     Party,
     Stranger,
+    asked,
     endpoint,
     flags_sent,
     key_number,
@@ -222,7 +223,9 @@ class TestWeAreCalled:
         assert stranger.put(stranger.handshake(whoareyou, Ping(b"id", 1), record=b"")) == []
         assert ours.discv5.counts["dropped malformed"] == 1
 
-    @pytest.mark.parametrize("damage", ["signature of the record", "record of another", "signer", "recipient"])
+    @pytest.mark.parametrize(
+        "damage", ["signature of the record", "record of another", "signer", "record and signer", "recipient"]
+    )
     def test_a_forged_handshake_is_refused(self, ours: Party, damage: str) -> None:
         stranger = Stranger(ours)
         raw = stranger.record.raw
@@ -230,6 +233,10 @@ class TestWeAreCalled:
             "signature of the record": {"record": raw[:10] + bytes([raw[10] ^ 1]) + raw[11:]},
             "record of another": {"record": record_at(key_number(3), stranger.endpoint).raw},
             "signer": {"signer": key_number(3)},
+            "record and signer": {
+                "record": record_at(key_number(3), stranger.endpoint).raw,
+                "signer": key_number(3),
+            },
             "recipient": {"recipient_id": b"x" * 32},
         }
         (whoareyou,) = stranger.put(stranger.unreadable())
@@ -334,6 +341,25 @@ class TestWeAreCalled:
         for keys in (old_keys, new_keys, old_keys):
             stranger.write_key, stranger.read_key = keys
             assert stranger.say(Ping(b"id", 1), now=5.0) == [Pong(b"id", ours.record.seq, stranger.endpoint)]
+
+    def test_our_questions_go_under_the_session_that_the_other_side_used_last(self, ours: Party) -> None:
+        stranger = Stranger(ours)
+        stranger.shake_hands(Ping(b"id", 1))
+        old_keys = stranger.write_key, stranger.read_key
+        stranger.shake_hands(Ping(b"id", 1), now=5.0)
+        stranger.write_key, stranger.read_key = old_keys
+        stranger.say(Ping(b"id", 1), now=5.0)
+        ours.discv5.ping(stranger.node, 5.0)
+        assert isinstance(asked(stranger), Ping)
+
+    def test_only_the_last_two_sessions_are_kept(self) -> None:
+        sessions, place = Sessions(8), (b"i" * 32, endpoint("9.9.9.9"))
+        first, second, third = (Session(Stranger(Party()).node, b"w" * 16, b"r" * 16, confirmed=True) for _ in range(3))
+        for session in (first, second, third):
+            sessions.begin(place, session, 0.0)
+        assert sessions.get(place) is third
+        assert third.previous is second
+        assert second.previous is None
 
     def test_only_the_last_two_sessions_count(self, ours: Party) -> None:
         stranger = Stranger(ours)
