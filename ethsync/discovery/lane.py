@@ -197,25 +197,24 @@ class Lane:
             if not self._lookups and now >= self._next_boot:
                 for node in self._boot_nodes:
                     self.table.see(node, now)
-                self._look_up(self._ourselves or self._anywhere(), self._boot_nodes)
+                self._look_up(self._ourselves or self._anywhere(), now, self._boot_nodes)
                 self._next_boot = now + self._boot_pause * self._rng.uniform(0.8, 1.2)
                 self._boot_pause = min(2 * self._boot_pause, LONGEST_BOOT_PAUSE)
         elif now >= self._next_lookup and len(self._lookups) < self._most_lookups:
-            target = self._anywhere()
-            if self._ourselves is not None and now >= self._next_self:
-                target = self._ourselves
-                self._next_self = now + SELF_PAUSE * self._rng.uniform(0.8, 1.2)
-            self._look_up(target)
-            self._next_lookup = now + (self._eager_pause if self.wanted else IDLE_PAUSE)
+            ourselves = self._ourselves if now >= self._next_self else None
+            self._look_up(ourselves or self._anywhere(), now)
 
     def _anywhere(self) -> Target:
         public_key = self._rng.randbytes(64)
         return Target(public_key, keccak256(public_key))
 
-    def _look_up(self, target: Target, seeds: Sequence[Node] = ()) -> None:
+    def _look_up(self, target: Target, now: float, seeds: Sequence[Node] = ()) -> None:
         near = self.table.closest(target.node_id, RESULT_SIZE, confirmed=False)
         self._lookups.append(Lookup(target, (*seeds, *near), local_id=self.table.local_id))
         self.counts["lookups"] += 1
+        self._next_lookup = now + (self._eager_pause if self.wanted else IDLE_PAUSE)
+        if target is self._ourselves:
+            self._next_self = now + SELF_PAUSE * self._rng.uniform(0.8, 1.2)
 
     def _go_on(self, now: float) -> None:
         """Ask whom the lookups want to ask, and end those that are done."""
