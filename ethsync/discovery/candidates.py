@@ -9,13 +9,12 @@ from __future__ import annotations
 import heapq
 import itertools
 from contextlib import contextmanager
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from ethsync.discovery.addresses import is_usable
+from ethsync.discovery.addresses import is_public, is_usable
 from ethsync.discovery.bounded import LRU
 from ethsync.discovery.candidate import BACKOFF, LONGEST_BACKOFF, NEVER, Candidate, Quality, Reason, Source, State
-from ethsync.discovery.node import Endpoint, Node
+from ethsync.discovery.node import Node, ip_of_host
 from ethsync.discovery.shelves import Shelves
 from ethsync.discovery.tally import Statistics, Tally, explain
 from ethsync.discovery.turns import Turns
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
     from ethsync.discovery.candidate import Usefulness
     from ethsync.wire.enode import Enode
-    from ethsync.wire.enr import IPAddress
 
 CAPACITY = 20_000
 """Twice as many as mainnet has reachable nodes; some 35 MB (measured)."""
@@ -39,8 +37,16 @@ REDIAL = 35.0
 """Seconds in which no node is dialled twice (geth p2p/dial.go, dialHistoryExpiration): servers refuse an address that
 comes back within 30 s."""
 
-LONGEST_FIXED = 60.0
-"""Seconds between two dials of a node that the user named, whatever its failures; `peers.pool` does the same."""
+REDIAL_NEARBY = 1.0
+"""The same for nodes that the user named on this machine or a private network: nobody counts how often those come (geth
+p2p/server.go, checkInboundConn)."""
+
+LONGEST_FIXED = 45.0
+"""Seconds between two dials of a node that the user named, whatever its failures: with JITTER less than a minute."""
+
+OUTAGE = 60.0
+"""Seconds without an answer of any node from which it is our network that is down, and no node is to blame: all are
+tried again as soon as they may be. Four dials take that long to fail (`greeting.DIAL_TIMEOUT`)."""
 
 MOST_HISTORY = 4096
 """Dials remembered beyond the candidate itself, which may be dropped and offered again; more than 35 s can bring."""
@@ -90,6 +96,8 @@ class Candidates:
         self._numbers = itertools.count()
         self._history: LRU[bytes, float] = LRU(MOST_HISTORY)
         self._passed_over: LRU[bytes, tuple[Node, Source, str]] = LRU(MOST_PASSED_OVER)
+        self._answered = NEVER
+        """When a node last said anything to a dial of ours, or stayed connected."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -186,6 +194,8 @@ class Candidates:
         if candidate is None:
             return
         self._end_dial(candidate, now)
+        if reason is not Reason.UNREACHABLE:
+            self._answered = now
         if candidate.state is not State.CONNECTED:
             with self._changing(candidate):
                 self._blame(candidate, reason, now)
@@ -205,6 +215,7 @@ class Candidates:
         if candidate is None:
             return
         self._end_dial(candidate, now)
+        self._answered = now
         with self._changing(candidate):
             candidate.state = State.CONNECTED
             candidate.client = client
@@ -215,6 +226,7 @@ class Candidates:
         candidate = self._known.get(public_key)
         if candidate is None:
             return
+        self._answered = now
         with self._changing(candidate):
             candidate.served_bytes += usefulness.served_bytes
             candidate.score = usefulness.score
@@ -223,7 +235,7 @@ class Candidates:
                 self._blame(candidate, usefulness.reason, now)
             elif usefulness.served_bytes:
                 candidate.failures, candidate.reason = 0, None
-                self._wait(candidate, now + self._jittered(self.redial))
+                self._wait(candidate, now + self._jittered(self._pause(candidate)))
             else:
                 self._blame(candidate, Reason.SERVED_NOTHING if usefulness.asked else Reason.HUNG_UP, now)
 
@@ -332,18 +344,29 @@ class Candidates:
 
     def _blame(self, candidate: Candidate, reason: Reason, now: float) -> None:
         candidate.reason = reason
+        if reason is Reason.UNREACHABLE and self._is_outage(now):
+            self._wait(candidate, now)
+            return
         candidate.failures += 1
         first, longest, _ = BACKOFF[reason]
         if candidate.is_fixed:
-            first, longest = self.redial, LONGEST_FIXED
+            first, longest = self._pause(candidate), LONGEST_FIXED
         self._wait(candidate, now + self._jittered(min(first * 2.0 ** min(candidate.failures - 1, 16), longest)))
+
+    def _is_outage(self, now: float) -> bool:
+        return self._answered > NEVER and now - self._answered > OUTAGE
+
+    def _pause(self, candidate: Candidate) -> float:
+        """Seconds in which it is not dialled twice."""
+        nearby = candidate.is_fixed and candidate.ip is not None and not is_public(candidate.ip)
+        return min(REDIAL_NEARBY, self.redial) if nearby else self.redial
 
     def _jittered(self, seconds: float) -> float:
         return seconds * (1 + JITTER * (2 * self._rng.random() - 1))
 
     def _wait(self, candidate: Candidate, until: float) -> None:
-        """Leave it alone until then, and for `redial` seconds since its last dial in any case."""
-        candidate.state, candidate.due = State.WAITING, max(until, candidate.last_dial + self.redial)
+        """Leave it alone until then, and for a while since its last dial in any case."""
+        candidate.state, candidate.due = State.WAITING, max(until, candidate.last_dial + self._pause(candidate))
         heapq.heappush(self._waiting, (candidate.due, next(self._numbers), candidate))
         if len(self._waiting) > 2 * len(self._known) + 64:
             self._waiting = [entry for entry in self._waiting if self._is_current(entry[2], entry[0])]
@@ -373,14 +396,7 @@ def _candidate(node: Node | Enode, source: Source) -> Candidate:
         seq = node.record.seq if node.record is not None else -1
         checked = node.record is not None and node.record.fork_id is not None
         return Candidate(node.public_key, str(ip), ip, node.tcp_port, port, sources, seq, checked)
-    return Candidate(node.public_key, node.host, _ip_of(node.host), node.tcp_port, node.udp_port, sources)
-
-
-def _ip_of(host: str) -> IPAddress | None:
-    try:
-        return Endpoint.of(ip_address(host), 0).ip
-    except ValueError:
-        return None
+    return Candidate(node.public_key, node.host, ip_of_host(node.host), node.tcp_port, node.udp_port, sources)
 
 
 _ONLY = {source: frozenset({source}) for source in Source}

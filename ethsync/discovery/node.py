@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from ethsync.discovery.addresses import is_lan
@@ -30,6 +30,14 @@ class Endpoint(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.ip}]:{self.port}" if self.ip.version == 6 else f"{self.ip}:{self.port}"
+
+
+def ip_of_host(host: str) -> IPAddress | None:
+    """The address that a node's host is; None if it is a name. A zone (RFC 4007, section 11) is left out."""
+    try:
+        return Endpoint.of(ip_address(host.partition("%")[0]), 0).ip
+    except ValueError:
+        return None
 
 
 class Datagram(NamedTuple):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ethsync.discovery.addresses import is_public, subnet
 from ethsync.discovery.candidate import Candidate, Quality, Reason, Source, State, Usefulness
-from ethsync.discovery.candidates import MOST_DIALS, REDIAL, Candidates
+from ethsync.discovery.candidates import MOST_DIALS, REDIAL, REDIAL_NEARBY, Candidates
 from ethsync.discovery.node import Node
 from ethsync.discovery.turns import MOST_PER_SUBNET
 from tests.unit.discovery.crowds import key, node
@@ -54,7 +54,8 @@ class History:
         assert public_key not in in_use
         assert public_key not in self.dials
         assert len(self.dials) < MOST_DIALS
-        assert self.now - self.dialled.get(public_key, float("-inf")) >= REDIAL
+        nearby = candidate.is_fixed and candidate.ip is not None and not is_public(candidate.ip)
+        assert self.now - self.dialled.get(public_key, float("-inf")) >= (REDIAL_NEARBY if nearby else REDIAL)
         place = None
         if not candidate.is_fixed:
             assert public_key not in self.refused

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from ethsync.discovery.candidate import BACKOFF, LONGEST_BACKOFF, NEVER, Quality, Reason, Source, State, Usefulness
-from ethsync.discovery.candidates import JITTER, LONGEST_FIXED, MOST_DIALS, REDIAL, Candidates
+from ethsync.discovery.candidates import JITTER, LONGEST_FIXED, MOST_DIALS, OUTAGE, REDIAL, Candidates
 from ethsync.wire.enode import Enode
 from tests.unit.discovery.crowds import crowded, key, node, offer_all, pool, scattered
 
@@ -179,14 +179,31 @@ def test_who_cannot_be_of_use_waits_longer_than_who_has_no_room_or_does_not_answ
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_a_node_that_the_user_named_is_dialled_again_within_a_minute_or_so(reason: Reason) -> None:
+def test_a_node_that_the_user_named_is_dialled_again_within_a_minute(reason: Reason) -> None:
     candidates = pool()
     candidates.offer(node(1, "20.1.1.1"), Source.STATIC, 0.0)
     now = 0.0
     for _ in range(10):
         pause = fail(candidates, 1, reason, now)
-        assert REDIAL <= pause <= (1 + JITTER) * LONGEST_FIXED
+        assert REDIAL <= pause <= (1 + JITTER) * LONGEST_FIXED < 60.0
         now += pause
+
+
+@pytest.mark.parametrize(("ip", "first"), [("127.0.0.1", 1.0), ("10.0.0.1", 1.0), ("20.1.1.1", REDIAL)])
+def test_a_named_node_nearby_is_dialled_again_after_a_second_then_less_and_less_often(ip: str, first: float) -> None:
+    candidates = pool()
+    candidates.offer(node(1, ip), Source.STATIC, 0.0)
+    now, pauses = 0.0, []
+    for _ in range(8):
+        pauses.append(fail(candidates, 1, Reason.UNREACHABLE, now))
+        now += pauses[-1]
+    for n, pause in enumerate(pauses):
+        expected = min(first * 2**n, LONGEST_FIXED)
+        assert max(first, (1 - JITTER) * expected) <= pause <= (1 + JITTER) * expected
+    # A node there that nobody named has no such privilege.
+    others = pool()
+    others.offer(node(1, ip), Source.DISCV5, 0.0)
+    assert fail(others, 1, Reason.UNREACHABLE, 0.0) >= REDIAL
 
 
 @pytest.mark.parametrize("source", [Source.DISCV5, Source.STATIC])
@@ -310,11 +327,43 @@ def test_former_merits_are_forgotten_after_six_failures_in_a_row() -> None:
     candidates.connected(key(1), "Geth/v1", 0.0)
     candidates.ended(key(1), USEFUL, 1.0)
     (candidate,) = candidates
-    for n in range(1, 6):
-        fail(candidates, 1, Reason.UNREACHABLE, 10_000.0 * n)
+    candidates.offer(node(2, "20.2.1.1"), Source.DISCV5, 0.0)
+    for n in range(1, 7):
         assert candidate.quality is Quality.GOOD
-    fail(candidates, 1, Reason.UNREACHABLE, 60_000.0)
+        fail(candidates, 2, Reason.TOO_MANY_PEERS, 10_000.0 * n)  # others can be reached
+        fail(candidates, 1, Reason.UNREACHABLE, 10_000.0 * n)
     assert candidate.quality is Quality.SILENT
+
+
+# Outages
+
+
+def test_while_nobody_at_all_can_be_reached_nobody_is_blamed_and_all_are_tried_again_as_soon_as_may_be() -> None:
+    # Given a node that was useful, and a network that is down for more than a minute
+    candidates = pool()
+    candidates.offer(node(1, "20.1.1.1"), Source.DISCV5, 0.0)
+    candidates.connected(key(1), "Geth/v1", 0.0)
+    candidates.ended(key(1), USEFUL, 1.0)
+    (candidate,) = candidates
+    now = 1.0 + OUTAGE + 1.0
+    # When it is tried for an hour
+    while now < 3600.0:
+        assert fail(candidates, 1, Reason.UNREACHABLE, now) == REDIAL
+        now += REDIAL
+    # Then it is not judged by that
+    assert (candidate.failures, candidate.quality) == (0, Quality.GOOD)
+    # And when others answer again, it is.
+    candidates.offer(node(2, "20.2.1.1"), Source.DISCV5, now)
+    fail(candidates, 2, Reason.TOO_MANY_PEERS, now)
+    assert fail(candidates, 1, Reason.UNREACHABLE, now) > REDIAL
+    assert candidate.failures == 1
+
+
+def test_before_the_first_answer_of_anybody_an_outage_cannot_be_told_from_dead_nodes() -> None:
+    candidates = pool()
+    offer_all(candidates, scattered(10))
+    for n in range(10):
+        assert fail(candidates, f"honest {n}", Reason.UNREACHABLE, 1000.0) > REDIAL
 
 
 def test_a_dial_that_we_broke_off_is_no_failure() -> None:
