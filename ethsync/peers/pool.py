@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from ethsync.discovery.bounded import LRU
-from ethsync.errors import Disproved, PeerError, PeerGone, UselessPeer
+from ethsync.errors import Disproved, MalformedMessage, PeerError, PeerGone, UselessPeer
 from ethsync.peers.assignment import Candidate
+from ethsync.peers.drops import Drops
 from ethsync.peers.greeting import ChainView, dial_peer
 from ethsync.peers.peer import Peer, run_peer
 from ethsync.peers.track import Outcome, Record, RequestKind, new_record
@@ -58,8 +59,8 @@ class PeerPool:
     outcomes: Counter[tuple[RequestKind, Outcome]] = field(default_factory=Counter)
     banned: dict[bytes, str] = field(default_factory=dict)
     """Public keys of liars, with what they did; for the life of the process."""
-    dropped: dict[bytes, str] = field(default_factory=dict)
-    """The same of everyone that we hung up on; those who were only undecodable are dialled again."""
+    dropped: Drops = field(default_factory=Drops)
+    """Everyone that we hung up on, and why; those who were only undecodable are dialled again."""
     failures: dict[bytes, str] = field(default_factory=dict)
     """Why a wanted node is not connected, by public key."""
     explain: Callable[[float], str | None] | None = None
@@ -76,17 +77,18 @@ class PeerPool:
         """Bytes received over all connections."""
         return self.wire_bytes + sum(peer.connection.bytes_received for peer in self.peers.values())
 
-    def note(self, peer: Peer, kind: RequestKind, outcome: Outcome) -> None:
-        """Record how a request ended."""
+    def note(self, peer: Peer, kind: RequestKind, outcome: Outcome, why: str = "") -> None:
+        """Record how a request ended, and what was wrong with the answer."""
         self.outcomes[kind, outcome] += 1
         peer.record.note(kind, outcome, trio.current_time())
         if peer.record.tracks[kind].malformed_in_a_row >= MOST_MALFORMED:
-            self.drop(peer, PeerError(f"{MOST_MALFORMED} undecodable answers in a row"))
+            last = f", the last to a request for {kind.value}{why and ': '}{why}"
+            self.drop(peer, PeerError(f"{MOST_MALFORMED} undecodable answers in a row{last}"))
 
     def drop(self, peer: Peer, verdict: PeerError) -> None:
         """Hang up with the reason that fits the error; a liar is not dialled again."""
         key, sentence = peer.enode.public_key, f"{peer} was dropped: {verdict}"
-        self.dropped[key] = sentence
+        self.dropped.note(key, str(peer), str(verdict), peer.number, banned=isinstance(verdict, Disproved))
         if isinstance(verdict, Disproved):
             self.banned[key] = sentence
         if peer.number in self._scopes:
@@ -130,6 +132,9 @@ class PeerPool:
             self.changed()
             try:
                 yield scope
+            except MalformedMessage as error:
+                self.dropped.note(key, str(peer), str(error), peer.number)
+                raise
             finally:
                 del self.peers[peer.number], self._scopes[peer.number]
                 self.wire_bytes += peer.connection.bytes_received

@@ -31,8 +31,9 @@ def roster(pool: PeerPool, now: float) -> list[dict[str, Any]]:
         peer = connected.get(public_key)
         received = known.bytes_received + (peer.connection.bytes_received if peer is not None else 0)
         rows.append(_row(public_key, known, now, received=received, connected=peer is not None))
-        if public_key in pool.dropped:
-            rows[-1]["dropped"] = pool.dropped[public_key]
+        dropped = pool.dropped.get(public_key)
+        if dropped is not None:
+            rows[-1]["dropped"] = str(dropped)
     return sorted(rows, key=lambda row: (not row["connected"], -row["score"], row["node_id"]))
 
 

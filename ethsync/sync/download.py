@@ -13,6 +13,7 @@ import trio
 from ethsync.errors import Disproved, MalformedMessage, PeerGone, RequestTimeout, StateUnavailable
 from ethsync.peers.assignment import Demand, assign
 from ethsync.peers.track import Outcome
+from ethsync.sync.shortage import shortage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,6 +174,7 @@ async def _request(download: Download, peer: Peer, stage: Stage[Any], job: Any) 
 
 
 async def _process(download: Download, peer: Peer, stage: Stage[Any], job: Any, payload: bytes) -> None:
+    fault = ""
     try:
         if len(payload) > 2 * job.budget + REPLY_SLACK:
             stage.give_back(job)
@@ -182,18 +184,16 @@ async def _process(download: Download, peer: Peer, stage: Stage[Any], job: Any, 
         download.pool.note(peer, stage.kind, Outcome.DISPROVED)
         download.pool.drop(peer, error)
         return
-    except MalformedMessage:
-        outcome = Outcome.MALFORMED
+    except MalformedMessage as error:
+        outcome, fault = Outcome.MALFORMED, str(error)
     if outcome is Outcome.SERVED:
         download.last_served = trio.current_time()
-    download.pool.note(peer, stage.kind, outcome)
+    download.pool.note(peer, stage.kind, outcome, fault)
 
 
 def _unavailable(download: Download) -> StateUnavailable:
-    count = len(download.pool.peers)
-    root = f"0x{download.state_root.hex()}"
-    kept = "everything so far is kept: run the same command again when a peer serves it"
-    if count:
-        return StateUnavailable(f"none of the {count} connected peers serves state root {root} any more", hint=kept)
-    reasons = "; ".join(sorted({*download.pool.failures.values(), *download.pool.banned.values()})[:3])
-    return StateUnavailable(f"no peer is left to ask for state root {root}: {reasons or 'none was reached'}", hint=kept)
+    found = shortage(download.pool, trio.current_time())
+    return StateUnavailable(
+        f"no peer serves state root 0x{download.state_root.hex()}: {found.why}",
+        hint=f"everything so far is kept: {found.advice}",
+    )

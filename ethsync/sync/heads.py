@@ -8,6 +8,7 @@ import trio
 
 from ethsync.errors import ConfigError, Disproved, MalformedMessage, PeerGone, RequestTimeout, StateUnavailable
 from ethsync.peers.track import Outcome, RequestKind
+from ethsync.sync.shortage import HEADER, shortage
 from ethsync.wire.eth import GetBlockHeaders, decode_block_headers
 from ethsync.wire.headers import Header, decode_header
 
@@ -76,21 +77,17 @@ async def fetch_header(pool: PeerPool, changes: Changes, block_hash: bytes, pati
                     await changed.wait()
     if found:
         return found[0]
-    if not pool.peers:
-        raise StateUnavailable(f"no peer could be reached within {patience:.0f} s{_reasons(pool)}", hint="check --peer")
+    lack = shortage(pool, trio.current_time(), HEADER)
+    if not pool.peers and not pool.dropped:
+        raise StateUnavailable(f"no peer could be reached within {patience:.0f} s: {lack.why}", hint=lack.advice)
     raise StateUnavailable(
-        f"none of the {len(pool.peers)} connected peers sent the header of block 0x{block_hash.hex()}",
-        hint="choose a block of this network, at most 128 blocks old",
+        f"no peer sent the header of block 0x{block_hash.hex()}: {lack.why}",
+        hint=lack.advice if pool.dropped else "choose a block of this network, at most 128 blocks old",
     )
 
 
 def _may_be_asked(peer: Peer) -> bool:
     return peer.record.tracks[RequestKind.HEADERS].paused_until <= trio.current_time()
-
-
-def _reasons(pool: PeerPool) -> str:
-    reasons = sorted(set(pool.failures.values()) | set(pool.banned.values()))
-    return f": {'; '.join(reasons[:3])}" if reasons else ""
 
 
 async def _ask(pool: PeerPool, peer: Peer, block_hash: bytes) -> Header | None:
@@ -102,8 +99,8 @@ async def _ask(pool: PeerPool, peer: Peer, block_hash: bytes) -> Header | None:
         pool.note(peer, kind, Outcome.TIMEOUT)
     except PeerGone:
         pool.note(peer, kind, Outcome.DISCONNECTED)
-    except MalformedMessage:
-        pool.note(peer, kind, Outcome.MALFORMED)
+    except MalformedMessage as error:
+        pool.note(peer, kind, Outcome.MALFORMED, str(error))
     except Disproved as error:
         pool.note(peer, kind, Outcome.DISPROVED)
         pool.drop(peer, error)

@@ -37,7 +37,7 @@ def read_meters(progress: Progress, pool: PeerPool, writer: Writer, now: float) 
         )
         for peer in pool.peers.values()
     ]
-    progress.dropped = list(pool.dropped.values())
+    progress.dropped = pool.dropped.all()
     progress.limit = _limit(progress, writer)
     progress.trouble = "" if pool.peers else _trouble(pool, now)
 

@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ethsync.peers.drops import Drop
 
 
 class Phase(Enum):
@@ -90,7 +94,7 @@ class Progress:
     write_queue: int = 0
     restarts: int = 0
     limit: Limit = Limit.NOTHING
-    dropped: list[str] = field(default_factory=list)
-    """A sentence for each peer that we hung up on, with what it did."""
+    dropped: list[Drop] = field(default_factory=list)
+    """The peers that we hung up on, with what they did; the last one at the end."""
     trouble: str = ""
     """A sentence about what is wrong right now, such as why no peer is connected; empty if nothing is."""

@@ -49,6 +49,8 @@ def plain_line(snapshot: Snapshot) -> str:
         parts.append(f"time left {left_text(snapshot)}")
     if snapshot.limit is not Limit.NOTHING:
         parts.append(f"limited by {snapshot.limit.value}")
+    if snapshot.dropped:
+        parts.append(f"dropped {numbers.count(snapshot.dropped_count)}: {snapshot.dropped}")
     if snapshot.trouble:
         parts.append(snapshot.trouble)
     return " | ".join(parts)
@@ -78,6 +80,8 @@ def json_fields(snapshot: Snapshot) -> dict[str, Any]:
         },
         "kept": snapshot.kept,
         "peers": snapshot.peer_count,
+        "dropped": snapshot.dropped_count,
+        "last_dropped": snapshot.dropped or None,
         "wire_bytes": snapshot.wire_bytes,
         "wire_bytes_per_s": None if snapshot.wire_rate is None else round(snapshot.wire_rate),
         "written_bytes": snapshot.written_bytes,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from ethsync.peers.drops import Drop
     from ethsync.ui.machine import Machine, Resources
     from ethsync.ui.measure import Histogram, LoopLag
 
@@ -57,6 +58,7 @@ def build_report(
         },
         "requests": dict(sorted(progress.outcomes.items())),
         "peers": [asdict(peer) for peer in progress.peers],
+        "dropped": [_dropped(drop) for drop in progress.dropped],
         "cpu": _cpu(resources),
         "loop": None if lag is None else _loop(lag),
     }
@@ -132,6 +134,10 @@ def _stage(stage: Stage, now: float) -> dict[str, Any]:
         "items_per_s": _ratio(stage.items - stage.kept_items, seconds),
         "bytes_per_s": _ratio(stage.bytes - stage.kept_bytes, seconds),
     }
+
+
+def _dropped(drop: Drop) -> dict[str, Any]:
+    return {"peer": drop.peer, "why": drop.why, "times": drop.times, "banned": drop.banned}
 
 
 def _cpu(resources: Resources) -> dict[str, Any]:

@@ -56,6 +56,9 @@ class Snapshot:
     rows: tuple[Row, ...]
     peer_count: int
     peers: tuple[PeerRow, ...]
+    dropped_count: int
+    dropped: str
+    """A sentence about the peer that was dropped last."""
     kept: int
     wire_bytes: int
     wire_rate: float | None
@@ -84,6 +87,8 @@ def take_snapshot(progress: Progress, estimate: Estimate, now: float) -> Snapsho
         rows=_rows(progress, estimate),
         peer_count=len(progress.peers),
         peers=_peer_rows(progress.peers),
+        dropped_count=len(progress.dropped),
+        dropped=printable(str(progress.dropped[-1])) if progress.dropped else "",
         kept=sum(stage.kept_items for stage in (progress.accounts, progress.storage, progress.codes)),
         wire_bytes=progress.wire_bytes,
         wire_rate=estimate.wire_bytes,

@@ -153,6 +153,9 @@ def _figures(snapshot: Snapshot, width: int) -> Table:
     grid.add_row("Peers", _text(numbers.count(snapshot.peer_count) + (" connected" if snapshot.peer_count else "")))
     for peer in snapshot.peers:
         grid.add_row("", _peer(peer))
+    if snapshot.dropped:
+        lead = f"{numbers.count(snapshot.dropped_count)} peers, the last: " if snapshot.dropped_count > 1 else ""
+        grid.add_row("Dropped", Text(f"{lead}{snapshot.dropped}", style="yellow", overflow="fold"))
     if snapshot.trouble:
         grid.add_row("Trouble", Text(snapshot.trouble, style="yellow", overflow="fold"))
     return grid

@@ -67,7 +67,7 @@ async def test_a_late_lie_is_caught(small_state: StateView, tmp_path: Path, fast
     assert synced.progress.outcomes["accounts timeout"] >= 1
     assert synced.progress.outcomes["accounts disproved"] == 1
     (reason,) = synced.progress.dropped
-    assert f"127.0.0.1:{hosts[0].server.enode.tcp_port} was dropped: " in reason
+    assert f"127.0.0.1:{hosts[0].server.enode.tcp_port} was dropped: " in str(reason)
     await assert_state(synced, small_state, tmp_path / "d")
 
 

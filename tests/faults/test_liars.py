@@ -7,6 +7,7 @@ the directory is as good as before.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import trio
 
 from ethsync.errors import DisconnectReason, StateUnavailable
+from ethsync.peers.drops import Drop
 from ethsync.serve import lies
 from ethsync.serve.lies import Lie
 from ethsync.serve.profiles import PROFILES, Profile
@@ -137,14 +139,14 @@ def liar_of(case: Case) -> tuple[Liar, Profile]:
     return liar, replace(PROFILES["geth"], name="liar", kinds=frozenset({case.kind}), lie=liar, most_bytes=MOST_BYTES)
 
 
-def assert_dropped(dropped: list[str], liar: Host, case: Case) -> None:
+def assert_dropped(dropped: list[Drop], liar: Host, case: Case) -> None:
     """The liar, and nobody else, was dropped for its lie and told that it breached the protocol.
 
     A liar that is just sending more may find the connection closed before it reads why.
     """
     assert len(dropped) == 1
-    assert f"127.0.0.1:{liar.server.enode.tcp_port} was dropped: " in dropped[0]
-    assert case.reason in dropped[0]
+    assert dropped[0].peer.endswith(f" at 127.0.0.1:{liar.server.enode.tcp_port}")
+    assert case.reason in dropped[0].why
     assert {*liar.watch.farewells} <= {DisconnectReason.BREACH_OF_PROTOCOL, None}
 
 
@@ -180,6 +182,25 @@ async def test_a_liar_alone(case: Case, small_state: StateView, tmp_path: Path, 
     async with open_hosts(small_state, "geth") as hosts:
         synced = await sync_from(hosts, tmp_path / "d")
     await assert_state(synced, small_state, tmp_path / "d")
+
+
+async def test_the_last_line_says_which_peer_was_dropped_how_often_and_why(
+    small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
+) -> None:
+    # Given nobody but a peer whose codes cannot be decoded; it is dialled again, and is no better
+    case = Case("more codes than asked for", CODES, lies.unasked_code, 2, THRICE)
+    synced, (host,) = await sync(small_state, tmp_path / "d", liar_of(case)[1], patience=LONG_PATIENCE)
+    assert host.watch.connections > 2
+    # Then that is what is said, and not that its state is gone
+    (drop,) = synced.progress.dropped
+    assert drop.times >= 2
+    address = f"127.0.0.1:{host.server.enode.tcp_port}"
+    assert re.fullmatch(
+        rf"no peer serves state root 0x\w{{64}}: ethsync\S+ at {address} was dropped {drop.times} times: 3 undecodable"
+        r" answers in a row, the last to a request for codes: .+"
+        r" \(everything so far is kept: run the same command again with another --peer\)",
+        str(synced.error),
+    )
 
 
 async def test_a_liar_is_not_dialled_again(small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ethsync.peers.drops import Drop
 from ethsync.sync.progress import Limit, Phase, Progress
 from ethsync.ui.estimate import Estimate, Span
 from ethsync.ui.lines import json_fields, kept_line, left_text, phase_text, plain_line, success_line
@@ -36,6 +37,15 @@ def test_a_line_while_downloading(progress: Progress) -> None:
         " | slots 600,000,000 (131 k/s) | codes 840,000 (512/s) | received 61.0 GB at 12.8 MB/s | peers 4"
         " | time left 3 to 5 min, then verification | limited by cpu"
     )
+
+
+def test_a_line_says_who_was_dropped_last_and_why(progress: Progress) -> None:
+    progress.dropped = [Drop("geth", "first", 1), Drop("evil\x1b[2J at 192.0.2.1:30303", "it lied", 2, 3)]
+    snapshot = take_snapshot(progress, ESTIMATE, 1083.2)
+    assert plain_line(snapshot).endswith("| dropped 2: evil?[2J at 192.0.2.1:30303 was dropped 3 times: it lied")
+    fields = json_fields(snapshot)
+    assert fields["dropped"] == 2
+    assert fields["last_dropped"] == "evil?[2J at 192.0.2.1:30303 was dropped 3 times: it lied"
 
 
 def test_a_line_after_a_restart_says_what_was_kept(progress: Progress) -> None:
@@ -96,6 +106,8 @@ def test_json_has_the_same_as_values(progress: Progress) -> None:
         "state_root": ROOT,
         "kept": 0,
         "peers": 4,
+        "dropped": 0,
+        "last_dropped": None,
         "wire_bytes": 61_000_000_000,
         "wire_bytes_per_s": 12_800_000,
         "written_bytes": 60_000_000_000,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ethsync.errors import ConfigError
+from ethsync.peers.drops import Drop
 from ethsync.sync.progress import Phase, Progress, Stage
 from ethsync.ui.machine import Machine, Resources, ThreadTime
 from ethsync.ui.measure import LoopLag
@@ -87,6 +88,13 @@ def test_requests_are_listed_by_outcome(finished: Progress) -> None:
         ("accounts served", 10),
         ("accounts timeout", 1),
         ("storage served", 3),
+    ]
+
+
+def test_dropped_peers_are_listed_with_the_reason(finished: Progress) -> None:
+    finished.dropped = [Drop("geth at 192.0.2.1:30303", "it lied", 4, 2, banned=True)]
+    assert report(finished)["dropped"] == [
+        {"peer": "geth at 192.0.2.1:30303", "why": "it lied", "times": 2, "banned": True}
     ]
 
 

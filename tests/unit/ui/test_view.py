@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from ethsync.peers.drops import Drop
 from ethsync.sync.progress import Phase, Progress
 from ethsync.ui.estimate import Estimate, Span
 from ethsync.ui.snapshot import take_snapshot
@@ -91,6 +92,15 @@ def test_what_was_kept_and_what_is_wrong_are_shown(progress: Progress) -> None:
     lines = frame(progress, 80)
     assert "Kept          1,234,567 accounts, slots and codes from earlier runs" in lines
     assert lines[-2] == "Trouble       no peer serves this state root any more [bold]"
+
+
+def test_who_was_dropped_and_why_is_shown(progress: Progress) -> None:
+    progress.dropped = [Drop("Geth/v1 at 192.0.2.1:30303", "3 undecodable answers in a row", 1)]
+    assert frame(progress, 100)[-2] == (
+        "Dropped       Geth/v1 at 192.0.2.1:30303 was dropped: 3 undecodable answers in a row"
+    )
+    progress.dropped.append(Drop("besu", "it lied", 2))
+    assert frame(progress, 80)[-2] == "Dropped       2 peers, the last: besu was dropped: it lied"
 
 
 def test_names_of_peers_are_neither_markup_nor_commands(progress: Progress) -> None:
