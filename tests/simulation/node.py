@@ -1,0 +1,138 @@
+"""Our node in a simulated network: the whole of `run_finding` as it is, on a socket and on streams in memory."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import trio
+
+from ethsync.discovery import start
+from ethsync.discovery.candidates import Candidates
+from ethsync.discovery.finder import Finder
+from ethsync.discovery.identity import KEY_FILE
+from ethsync.discovery.lane import Lane
+from ethsync.discovery.local_record import Announcement
+from ethsync.discovery.start import DiscoveryOptions
+from ethsync.discovery.table import Table
+from ethsync.peers import finding
+from ethsync.peers.finding import Finding, run_finding
+from ethsync.peers.greeting import ChainView
+from ethsync.peers.pool import PeerPool
+from tests.simulation.doors import welcome
+from tests.simulation.post import US, Post
+from tests.simulation.roads import Roads
+from tests.simulation.world import HEAD, Citizen, World
+
+
+@dataclass(slots=True, eq=False)
+class Sighted:
+    """Our node, its network, and when it got how many peers."""
+
+    world: World
+    post: Post
+    roads: Roads
+    began: float
+    pool: PeerPool
+    arrivals: list[tuple[float, int]] = field(default_factory=list)
+    """Seconds since the beginning and number of peers, whenever that changed."""
+    changed: trio.Event = field(default_factory=trio.Event)
+    finder: Finder = field(init=False)
+    candidates: Candidates = field(init=False)
+
+    @property
+    def lane(self) -> Lane:
+        """discv5 at work."""
+        return self.finder.lanes["discv5"]
+
+    @property
+    def table(self) -> Table:
+        """Whom discv5 knows."""
+        return self.lane.table
+
+    @property
+    def peers(self) -> int:
+        """How many there are."""
+        return len(self.pool.peers)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return trio.current_time() - self.began
+
+    def cut(self, down: bool = True) -> None:
+        """Cut our cable, or mend it."""
+        self.post.down = self.roads.down = down
+
+    async def reaches(self, peers: int, within: float) -> float:
+        """Wait until there are so many peers; how long that took. Raises TooSlowError."""
+        before = trio.current_time()
+        with trio.fail_after(within):
+            while self.peers < peers:
+                await self.changed.wait()
+        return trio.current_time() - before
+
+    def ring(self) -> None:
+        """Something changed in the pool."""
+        self.arrivals.append((self.elapsed, self.peers))
+        self.changed.set()
+        self.changed = trio.Event()
+
+
+@asynccontextmanager
+async def open_node(
+    world: World,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    boot: Sequence[Citizen] | None = None,
+    max_peers: int = 50,
+    loss: float = 0.0,
+    seed: int = 1,
+) -> AsyncIterator[Sighted]:
+    """Our node, told of some boot nodes, looking for peers with discv5 alone for as long as the block lasts."""
+    _prepare(directory, seed)
+    boot = world.boot_nodes() if boot is None else boot
+    seeds = random.Random(f"our chance {seed}")
+    chance = SimpleNamespace(Random=lambda: random.Random(seeds.random()))
+    async with trio.open_nursery() as nursery:
+        post, roads = Post(world, seed=seed, loss=loss), Roads(nursery, seed=seed)
+        roads.welcome = welcome(world)
+        monkeypatch.setattr(trio, "open_tcp_stream", roads.open_tcp_stream)
+        monkeypatch.setattr(trio, "open_tcp_listeners", roads.open_tcp_listeners)
+        monkeypatch.setattr(start, "open_sockets", post.open_sockets)
+        for module in (start, finding):
+            monkeypatch.setattr(module, "random", chance)
+        ring: list[Callable[[], None]] = []
+        pool = PeerPool(lambda: ring[0](), ChainView(world.network, *HEAD))
+        node = Sighted(world, post, roads, trio.current_time(), pool)
+        ring.append(node.ring)
+        monkeypatch.setattr(start, "_finder", partial(_kept_finder, node, start._finder))
+        nursery.start_soon(post.run)
+        options = DiscoveryOptions(
+            frozenset({"v5"}), [str(one.record) for one in boot], (), [US], directory,
+            world.network.forks.fork_id(*HEAD), Announcement(),
+        )  # fmt: skip
+        dialer = await nursery.start(run_finding, pool, Finding(options, max_peers))
+        node.candidates = dialer.candidates
+        yield node
+        nursery.cancel_scope.cancel()
+
+
+def _prepare(directory: Path, seed: int) -> None:
+    """A directory with a key that is the same in every run."""
+    directory.mkdir(exist_ok=True)
+    key = directory / KEY_FILE
+    key.write_text(random.Random(f"our key {seed}").randbytes(32).hex())
+    key.chmod(0o600)
+
+
+def _kept_finder(node: Sighted, make: Callable[..., Finder], *arguments: object) -> Finder:
+    node.finder = make(*arguments)
+    return node.finder
