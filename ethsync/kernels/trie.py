@@ -56,6 +56,9 @@ LONGEST_NODE = SLOT - 1
 NO_DEPTH = 65
 """As page depth: report no top nodes."""
 
+ABOVE, DEPTHS, PARENTS, CHILDREN = 1, 2, 3, 8
+"""Columns of the scratch array in which `build` leaves the branches; the 16 children of each take the rest of it."""
+
 KEY_NIBBLES = 64
 SLIM_TAIL = 66  # storage root and code hash as RLP strings of 32 bytes: 2 * 33
 
@@ -335,7 +338,8 @@ def build(
     In: keys (n, 32); paths (n,) path lengths in nibbles (64 for leaves); kinds (n,); offsets, lengths (n,) of values in
     buf; starts (t,) first entry of each trie, ascending from 0; page_depth in nibbles, 0 for one page per trie,
     NO_DEPTH for none; rooted: whether to compute roots.
-    Scratch: refs (2n, 4) uint64, sizes (2n,) uint8, work (n + 1, 24) int64.
+    Scratch: refs (2n, 4) uint64, sizes (2n,) uint8, work (n + 1, 24) int64. They are left as they were last: the
+    reference of each entry and branch as its parent has it, and the branches in the columns named above.
     Out: roots (t, 32) if rooted; per group of entries under one path of page_depth nibbles: group_first (first entry),
     group_depth (depth of the top branch, 64 for a single leaf, the path length of a single reference), group_ref
     (n, 4) uint64 with group_size (reference of the top branch; size 0 for a single leaf).
@@ -349,10 +353,11 @@ def build(
         return BAD_INPUT
     columns = work.reshape(work.shape[0] * 24)
     rows = work.shape[0]
-    shared, above, depths = columns[:rows], columns[rows : 2 * rows], columns[2 * rows : 3 * rows]
-    parents, firsts = columns[3 * rows : 4 * rows], columns[4 * rows : 5 * rows]
+    shared, firsts = columns[:rows], columns[4 * rows : 5 * rows]
+    above, depths = columns[ABOVE * rows : (ABOVE + 1) * rows], columns[DEPTHS * rows : (DEPTHS + 1) * rows]
+    parents = columns[PARENTS * rows : (PARENTS + 1) * rows]
     order, group_of = columns[5 * rows : 6 * rows], columns[6 * rows : 7 * rows]
-    children = columns[8 * rows : 24 * rows].reshape((rows, 16))
+    children = columns[CHILDREN * rows :].reshape((rows, 16))
 
     error = common_prefix(keys, paths, starts, shared)
     if error != OK:

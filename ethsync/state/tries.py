@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ethsync.errors import EthsyncError
 from ethsync.hashing import EMPTY_TRIE_ROOT
@@ -79,6 +80,47 @@ def build(
         np.append(firsts[:code], n), depths[:code].copy(), references[:code].view(np.uint8).copy(), sizes[:code].copy()
     )
     return roots, tops
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Structure:
+    """All nodes of a forest over n entries, for looking up what a branch at some path refers to.
+
+    above: (n,) the branch above each entry, -1 for none. depths, parents: per branch, its nibbles and the branch above
+    it. children: (m, 16) rows of the references, -1 for none: below n that of an entry, else n plus that of a branch.
+    references: (2n, 4) uint64 with sizes (2n,) uint8, each as the parent has it, an extension between them included.
+    """
+
+    keys: Bytes
+    above: Ints
+    depths: Ints
+    parents: Ints
+    children: Ints
+    references: NDArray[np.uint64]
+    sizes: Bytes
+
+
+def structure(entries: Entries, starts: Ints | None = None) -> Structure:
+    """Build a forest, as `build` does, and keep its nodes. Raises TrieError."""
+    n = len(entries)
+    if starts is None:
+        starts = np.zeros(1, np.int64)
+    references, sizes = np.empty((2 * n, 4), np.uint64), np.empty(2 * n, np.uint8)
+    work = np.empty((n + 1, 24), np.int64)
+    code = 0
+    if n:
+        code = trie.build(
+            entries.keys, entries.paths, entries.kinds, entries.buf, entries.offsets, entries.lengths, starts, NO_DEPTH,
+            False, references, sizes, work, np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 4), np.uint64),
+            np.empty(0, np.uint8), np.empty((0, 32), np.uint8),
+        )  # fmt: skip
+    if code < 0:
+        raise TrieError(_WORDS[code])
+    columns = work.reshape(24, n + 1)
+    return Structure(
+        entries.keys, columns[trie.ABOVE], columns[trie.DEPTHS], columns[trie.PARENTS],
+        work.reshape(-1)[trie.CHILDREN * (n + 1) :].reshape(n + 1, 16), references, sizes,
+    )  # fmt: skip
 
 
 def root(leaves: Leaves) -> bytes:
