@@ -39,6 +39,7 @@ class Statistics:
     by_reason: Mapping[Reason, int]
     passed_over: int
     """Nodes that `may_dial` refused; they are not candidates."""
+    tried_by_source: Mapping[Source, int]
 
 
 class Tally:
@@ -50,6 +51,7 @@ class Tally:
         self.found = 0
         self.states: Counter[State] = Counter()
         self.by_source: Counter[Source] = Counter()
+        self.tried_by_source: Counter[Source] = Counter()
         self.by_reason: Counter[Reason] = Counter()
 
     def put(self, candidate: Candidate) -> None:
@@ -65,7 +67,9 @@ class Tally:
         self.states[candidate.state] += one
         self.by_source.update(dict.fromkeys(candidate.sources, one))
         self.found += one * (not FINDERS.isdisjoint(candidate.sources))
-        self.tried += one * (candidate.last_dial > NEVER)
+        if candidate.last_dial > NEVER:
+            self.tried += one
+            self.tried_by_source.update(dict.fromkeys(candidate.sources, one))
         if candidate.reason is not None:
             self.by_reason[candidate.reason] += one
 
@@ -80,6 +84,7 @@ class Tally:
             {source: self.by_source[source] for source in Source if self.by_source[source]},
             {reason: self.by_reason[reason] for reason in Reason if self.by_reason[reason]},
             passed_over,
+            {source: self.tried_by_source[source] for source in Source if self.tried_by_source[source]},
         )
 
 

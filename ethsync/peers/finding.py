@@ -11,7 +11,7 @@ import trio
 
 from ethsync.discovery import candidates_file
 from ethsync.discovery.candidates import Candidates
-from ethsync.discovery.forks import check_fork_entry
+from ethsync.discovery.forks import NextForks, check_fork_entry
 from ethsync.discovery.identity import open_identity
 from ethsync.discovery.start import DiscoveryOptions, open_discovery
 from ethsync.errors import DisconnectReason, HandshakeFailed
@@ -48,15 +48,21 @@ async def run_finding(
     path = options.discovery.directory / FILE
     identity = await trio.to_thread.run_sync(open_identity, options.discovery.directory)
 
+    forks = NextForks(pool.view.network.forks)
+    pool.fork_hint = lambda: forks.hint(time.time())
+
     def may_dial(node: Node) -> str | None:
         if node.record is None:
             return None  # its Status will tell
         view = pool.view
+        if node.record.fork_id is not None:
+            forks.see(node.record.node_id, node.record.fork_id, view.head_number, view.head_time)
         return check_fork_entry(node.record, view.network.forks, view.head_number, view.head_time)
 
     candidates = Candidates(random.Random(), may_dial=may_dial)
     kept = await trio.to_thread.run_sync(candidates_file.load, path)
     candidates_file.restore(candidates, kept, trio.current_time(), time.time())
+    pool.dialable = candidates
     dialer = Dialer(pool, candidates, identity.key, options.max_peers)
     async with open_discovery(options.discovery, time.time(), dialer.offer) as finder, trio.open_nursery() as nursery:
         dialer.wanted = lambda wanted: finder.want(wanted, trio.current_time())

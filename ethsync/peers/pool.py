@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import coincurve
 
+    from ethsync.discovery.candidates import Candidates
     from ethsync.wire.enode import Enode
 
 FIRST_RETRY = 1.0  # seconds until a lost or unreachable node is dialled again
@@ -63,6 +64,10 @@ class PeerPool:
     """Everyone that we hung up on, and why; those who were only undecodable are dialled again."""
     failures: dict[bytes, str] = field(default_factory=dict)
     """Why a wanted node is not connected, by public key."""
+    dialable: Candidates | None = None
+    """The nodes that may be dialled, once they are known."""
+    fork_hint: Callable[[], str | None] | None = None
+    """Says whether most nodes know a fork that we do not, where peers are looked for."""
     explain: Callable[[float], str | None] | None = None
     """Says why no peer comes, where peers are looked for."""
     wire_bytes: int = 0

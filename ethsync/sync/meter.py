@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ethsync.peers.census import sources_of, take_census
 from ethsync.store.writer import QUEUE_BYTES, Writer
 from ethsync.sync.progress import Limit, PeerView, Progress
 
@@ -34,9 +35,12 @@ def read_meters(progress: Progress, pool: PeerPool, writer: Writer, now: float) 
             peer.record.in_flight,
             sum(track.rate for track in peer.record.tracks.values()),
             peer.record.score(now),
+            "+".join(source.name.lower() for source in sorted(sources_of(pool, peer))),
         )
         for peer in pool.peers.values()
     ]
+    progress.census = take_census(pool, now)
+    progress.warning = (pool.fork_hint() if pool.fork_hint is not None else None) or ""
     progress.dropped = pool.dropped.all()
     progress.limit = _limit(progress, writer)
     progress.trouble = "" if pool.peers else _trouble(pool, now)

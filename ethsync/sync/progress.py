@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ethsync.peers.census import Census
     from ethsync.peers.drops import Drop
 
 
@@ -61,6 +62,8 @@ class PeerView:
     rate: float
     """Bytes per second over the last answers."""
     score: float
+    source: str = ""
+    """Who named it, such as "discv5"."""
 
 
 @dataclass(slots=True)
@@ -96,5 +99,9 @@ class Progress:
     limit: Limit = Limit.NOTHING
     dropped: list[Drop] = field(default_factory=list)
     """The peers that we hung up on, with what they did; the last one at the end."""
+    census: Census | None = None
+    """The nodes found, dialled, connected and serving."""
+    warning: str = ""
+    """A sentence about something that a person should look into; empty if there is nothing."""
     trouble: str = ""
     """A sentence about what is wrong right now, such as why no peer is connected; empty if nothing is."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from ethsync.sync.progress import Limit, Phase, Progress
 from ethsync.ui import numbers
+from ethsync.ui.search import census_fields, dialled_text, found_text, peers_text
 from ethsync.ui.snapshot import PHASES, Snapshot
 
 
@@ -45,15 +46,25 @@ def plain_line(snapshot: Snapshot) -> str:
     if snapshot.kept:
         parts.append(f"kept from earlier runs {numbers.count(snapshot.kept)}")
     if not snapshot.done:
-        parts.append(f"peers {numbers.count(snapshot.peer_count)}")
+        parts += _peers(snapshot)
         parts.append(f"time left {left_text(snapshot)}")
     if snapshot.limit is not Limit.NOTHING:
         parts.append(f"limited by {snapshot.limit.value}")
     if snapshot.dropped:
         parts.append(f"dropped {numbers.count(snapshot.dropped_count)}: {snapshot.dropped}")
+    if snapshot.warning:
+        parts.append(f"warning: {snapshot.warning}")
     if snapshot.trouble:
         parts.append(snapshot.trouble)
     return " | ".join(parts)
+
+
+def _peers(snapshot: Snapshot) -> list[str]:
+    census = snapshot.census
+    if census is None or not census.searching:
+        return [f"peers {numbers.count(snapshot.peer_count)}"]
+    texts = found_text(census), dialled_text(census), peers_text(snapshot.peer_count, census)
+    return [f"{name} {text}" for name, text in zip(("found", "dialled", "peers"), texts, strict=True)]
 
 
 def json_fields(snapshot: Snapshot) -> dict[str, Any]:
@@ -80,6 +91,7 @@ def json_fields(snapshot: Snapshot) -> dict[str, Any]:
         },
         "kept": snapshot.kept,
         "peers": snapshot.peer_count,
+        "search": None if snapshot.census is None else census_fields(snapshot.census),
         "dropped": snapshot.dropped_count,
         "last_dropped": snapshot.dropped or None,
         "wire_bytes": snapshot.wire_bytes,
@@ -88,6 +100,7 @@ def json_fields(snapshot: Snapshot) -> dict[str, Any]:
         "write_queue": snapshot.write_queue,
         "left_s": None if left is None else [round(left.low, 1), round(left.high, 1)],
         "limit": None if snapshot.limit is Limit.NOTHING else snapshot.limit.value,
+        "warning": snapshot.warning or None,
         "trouble": snapshot.trouble or None,
     }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ethsync.errors import ConfigError
 from ethsync.sync.progress import Phase, Progress, Stage
+from ethsync.ui.search import census_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,6 +59,8 @@ def build_report(
         },
         "requests": dict(sorted(progress.outcomes.items())),
         "peers": [asdict(peer) for peer in progress.peers],
+        "search": None if progress.census is None else census_fields(progress.census),
+        "warning": progress.warning or None,
         "dropped": [_dropped(drop) for drop in progress.dropped],
         "cpu": _cpu(resources),
         "loop": None if lag is None else _loop(lag),

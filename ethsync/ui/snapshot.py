@@ -9,6 +9,7 @@ from ethsync.sync.progress import Limit, PeerView, Phase, Progress, Stage
 from ethsync.ui.numbers import printable
 
 if TYPE_CHECKING:
+    from ethsync.peers.census import Census
     from ethsync.ui.estimate import Estimate, Span
 
 PHASES = (Phase.CONNECTING, Phase.DOWNLOADING, Phase.VERIFYING)
@@ -56,6 +57,7 @@ class Snapshot:
     rows: tuple[Row, ...]
     peer_count: int
     peers: tuple[PeerRow, ...]
+    census: Census | None
     dropped_count: int
     dropped: str
     """A sentence about the peer that was dropped last."""
@@ -66,6 +68,7 @@ class Snapshot:
     write_queue: int
     left: Span | None
     limit: Limit
+    warning: str
     trouble: str
 
     @property
@@ -87,6 +90,7 @@ def take_snapshot(progress: Progress, estimate: Estimate, now: float) -> Snapsho
         rows=_rows(progress, estimate),
         peer_count=len(progress.peers),
         peers=_peer_rows(progress.peers),
+        census=progress.census,
         dropped_count=len(progress.dropped),
         dropped=printable(str(progress.dropped[-1])) if progress.dropped else "",
         kept=sum(stage.kept_items for stage in (progress.accounts, progress.storage, progress.codes)),
@@ -96,6 +100,7 @@ def take_snapshot(progress: Progress, estimate: Estimate, now: float) -> Snapsho
         write_queue=progress.write_queue,
         left=estimate.left,
         limit=Limit.NOTHING if done else progress.limit,
+        warning=progress.warning,
         trouble="" if done else printable(progress.trouble),
     )
 

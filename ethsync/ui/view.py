@@ -11,6 +11,7 @@ from rich.text import Text
 from ethsync.sync.progress import Limit, Phase
 from ethsync.ui import numbers
 from ethsync.ui.lines import left_text, phase_text
+from ethsync.ui.search import dialled_text, found_text, peers_text
 
 if TYPE_CHECKING:
     from ethsync.ui.snapshot import PeerRow, Row, Snapshot
@@ -150,12 +151,17 @@ def _figures(snapshot: Snapshot, width: int) -> Table:
     if not snapshot.done:
         grid.add_row("Time left", _text(left_text(snapshot)))
         grid.add_row("Limited by", _text("-" if snapshot.limit is Limit.NOTHING else snapshot.limit.value))
-    grid.add_row("Peers", _text(numbers.count(snapshot.peer_count) + (" connected" if snapshot.peer_count else "")))
+    if snapshot.census is not None and snapshot.census.searching:
+        grid.add_row("Found", _text(found_text(snapshot.census)))
+        grid.add_row("Dialled", _text(dialled_text(snapshot.census)))
+    grid.add_row("Peers", _text(peers_text(snapshot.peer_count, snapshot.census)))
     for peer in snapshot.peers:
         grid.add_row("", _peer(peer))
     if snapshot.dropped:
         lead = f"{numbers.count(snapshot.dropped_count)} peers, the last: " if snapshot.dropped_count > 1 else ""
         grid.add_row("Dropped", Text(f"{lead}{snapshot.dropped}", style="yellow", overflow="fold"))
+    if snapshot.warning:
+        grid.add_row("Warning", Text(snapshot.warning, style="yellow", overflow="fold"))
     if snapshot.trouble:
         grid.add_row("Trouble", Text(snapshot.trouble, style="yellow", overflow="fold"))
     return grid

@@ -151,4 +151,5 @@ def test_the_numbers_are_those_of_the_present() -> None:
         by_source={Source.DNS: 1, Source.DISCV5: 19},
         by_reason={Reason.UNREACHABLE: 4, Reason.TOO_MANY_PEERS: 2},
         passed_over=1,
+        tried_by_source={Source.DISCV5: 7},
     )

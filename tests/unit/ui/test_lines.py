@@ -106,6 +106,7 @@ def test_json_has_the_same_as_values(progress: Progress) -> None:
         "state_root": ROOT,
         "kept": 0,
         "peers": 4,
+        "search": None,
         "dropped": 0,
         "last_dropped": None,
         "wire_bytes": 61_000_000_000,
@@ -114,6 +115,7 @@ def test_json_has_the_same_as_values(progress: Progress) -> None:
         "write_queue": 3,
         "left_s": [190.0, 290.0],
         "limit": "cpu",
+        "warning": None,
         "trouble": None,
     }
     assert list(stages) == ["accounts", "storage", "bytecodes", "verification"]

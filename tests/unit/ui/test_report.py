@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from ethsync.discovery.candidate import Reason, Source
 from ethsync.errors import ConfigError
+from ethsync.peers.census import Census, SourceCount
 from ethsync.peers.drops import Drop
 from ethsync.sync.progress import Phase, Progress, Stage
 from ethsync.ui.machine import Machine, Resources, ThreadTime
@@ -96,6 +98,19 @@ def test_dropped_peers_are_listed_with_the_reason(finished: Progress) -> None:
     assert report(finished)["dropped"] == [
         {"peer": "geth at 192.0.2.1:30303", "why": "it lied", "times": 2, "banned": True}
     ]
+
+
+def test_the_search_for_peers_is_reported_in_full(finished: Progress) -> None:
+    finished.census = Census({Source.DNS: SourceCount(5, 3, 1, 1)}, SourceCount(5, 3, 1, 1), {Reason.UNREACHABLE: 2}, 0)
+    finished.warning = "a fork comes"
+    found = report(finished)
+    assert found["search"] == {
+        "by_source": {"dns": {"found": 5, "dialled": 3, "connected": 1, "serving": 1}},
+        "total": {"found": 5, "dialled": 3, "connected": 1, "serving": 1},
+        "by_reason": {"unreachable": 2},
+        "passed_over": 0,
+    }
+    assert found["warning"] == "a fork comes"
 
 
 def test_processor_time_is_split_by_thread(finished: Progress) -> None:
