@@ -132,17 +132,7 @@ async def open_js_peer(
     arguments += ["--fast"] if fast else []
     arguments += [] if window is None else ["--window", str(window)]
     arguments += [] if max_bytes is None else ["--max-bytes", str(max_bytes)]
-    # No nursery, so that errors of the body come out as they are.
-    process = await trio.lowlevel.open_process(
-        node_command("snap_server.mjs", *arguments),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=DIRECTORY,
-    )
-    lines = _Lines(process)
-    try:
-        with trio.fail_after(START_TIMEOUT):
-            ready = await lines.read("READY ")
+    async with open_program("snap_server.mjs", *arguments) as (ready, lines):
         yield JsPeer(
             enode=ready["enode"],
             chain_id=ready["chainId"],
@@ -153,6 +143,20 @@ async def open_js_peer(
             answered={},
             _send=lines.command,
         )
+
+
+@asynccontextmanager
+async def open_program(script: str, *arguments: str) -> AsyncIterator[tuple[dict[str, Any], Lines]]:
+    """Run one of the programs in js/ for the duration of the block: what it said when it was ready, and its lines."""
+    # No nursery, so that errors of the body come out as they are.
+    process = await trio.lowlevel.open_process(
+        node_command(script, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=DIRECTORY
+    )
+    lines = Lines(process)
+    try:
+        with trio.fail_after(START_TIMEOUT):
+            ready = await lines.read("READY ")
+        yield ready, lines
     finally:
         process.kill()
         with trio.CancelScope(shield=True):
@@ -160,8 +164,8 @@ async def open_js_peer(
             await lines.aclose()
 
 
-class _Lines:
-    """The line protocol of snap_server.mjs over a child's standard input and output."""
+class Lines:
+    """The line protocol of the programs in js/, over a child's standard input and output."""
 
     def __init__(self, process: trio.Process) -> None:
         assert process.stdin is not None

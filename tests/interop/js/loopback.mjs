@@ -1,5 +1,6 @@
-// Preload with `node --import ./loopback.mjs …`: TCP sockets bind to and dial the loopback interface only, and names are
-// not resolved. The libraries would listen on all interfaces otherwise.
+// Preload with `node --import ./loopback.mjs …`: TCP and UDP sockets bind to and reach the loopback interface only, and
+// names are not resolved. The libraries would listen on all interfaces otherwise.
+import dgram from 'node:dgram'
 import dns from 'node:dns'
 import net from 'node:net'
 
@@ -23,6 +24,17 @@ net.Socket.prototype.connect = function (...args) {
     return this
   }
   return connect.apply(this, args)
+}
+
+const bind = dgram.Socket.prototype.bind
+dgram.Socket.prototype.bind = function (port, ...rest) {
+  return bind.call(this, port, LOOPBACK, ...rest.filter((x) => typeof x === 'function'))
+}
+
+const send = dgram.Socket.prototype.send
+dgram.Socket.prototype.send = function (...args) {
+  const host = args.slice(1).find((x) => typeof x === 'string')
+  if (host === LOOPBACK) send.apply(this, args)
 }
 
 const refused = () => new Error('loopback only: names are not resolved')
