@@ -101,7 +101,8 @@ class _Conversation:
                 answer = ANSWERS.get((message.capability, message.code))
                 if answer is not None:
                     reply, make = answer
-                    await self.connection.send(message.capability, reply, make(message.payload))
+                    version = self.connection.capabilities[eth.NAME].version
+                    await self.connection.send(message.capability, reply, make(version, message.payload))
         raise RequestTimeout(f"no answer within {ANSWER_TIMEOUT:.0f} s")
 
     def new_id(self) -> int:

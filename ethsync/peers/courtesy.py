@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ethsync.wire import rlp, snap
+from ethsync.wire import eth, rlp, snap
 from ethsync.wire.eth import EthMessage
 from ethsync.wire.snap import SnapMessage
 
@@ -17,22 +17,34 @@ if TYPE_CHECKING:
 EMPTY_LIST = b"\xc0"
 
 
-def _list(payload: bytes) -> bytes:
+def _list(version: int, payload: bytes) -> bytes:
     return rlp.encode_list((rlp.encode_int(snap.peek_request_id(payload)), EMPTY_LIST))
 
 
-def _range(payload: bytes) -> bytes:
+def _range(version: int, payload: bytes) -> bytes:
     return rlp.encode_list((rlp.encode_int(snap.peek_request_id(payload)), EMPTY_LIST, EMPTY_LIST))
 
 
-ANSWERS: Mapping[tuple[str, int], tuple[int, Callable[[bytes], bytes]]] = {
+def _receipts(version: int, payload: bytes) -> bytes:
+    return eth.RECEIPT_REPLIES[version](snap.peek_request_id(payload), ()).encode()
+
+
+def _access_lists(version: int, payload: bytes) -> bytes:
+    """Unlike other lists this one has an item for each block: the mark that it is not held (EIP-8159)."""
+    request_id, hashes = rlp.split_fields(payload, 2, "GetBlockAccessLists")
+    count = min(len(rlp.split_list(hashes)), eth.MAX_SERVED)
+    return eth.BlockAccessLists(rlp.integer(request_id), count * (eth.UNAVAILABLE,)).encode()
+
+
+ANSWERS: Mapping[tuple[str, int], tuple[int, Callable[[int, bytes], bytes]]] = {
     ("eth", EthMessage.GET_BLOCK_HEADERS): (EthMessage.BLOCK_HEADERS, _list),
     ("eth", EthMessage.GET_BLOCK_BODIES): (EthMessage.BLOCK_BODIES, _list),
-    ("eth", EthMessage.GET_RECEIPTS): (EthMessage.RECEIPTS, _list),
+    ("eth", EthMessage.GET_RECEIPTS): (EthMessage.RECEIPTS, _receipts),
     ("eth", EthMessage.GET_POOLED_TRANSACTIONS): (EthMessage.POOLED_TRANSACTIONS, _list),
+    ("eth", EthMessage.GET_BLOCK_ACCESS_LISTS): (EthMessage.BLOCK_ACCESS_LISTS, _access_lists),
     (snap.NAME, SnapMessage.GET_ACCOUNT_RANGE): (SnapMessage.ACCOUNT_RANGE, _range),
     (snap.NAME, SnapMessage.GET_STORAGE_RANGES): (SnapMessage.STORAGE_RANGES, _range),
     (snap.NAME, SnapMessage.GET_BYTE_CODES): (SnapMessage.BYTE_CODES, _list),
     (snap.NAME, SnapMessage.GET_TRIE_NODES): (SnapMessage.TRIE_NODES, _list),
 }
-"""(capability, request) → (reply, function that makes its payload)."""
+"""(capability, request) → (reply, function that makes its payload from the eth version and that of the request)."""

@@ -11,7 +11,7 @@ from ethsync.errors import Disproved, PeerError
 from ethsync.peers.failures import reason_of
 from ethsync.peers.greeting import dial_peer
 from ethsync.peers.peer import run_peer
-from ethsync.peers.track import Outcome, RequestKind
+from ethsync.peers.track import OF_THE_CHAIN, Outcome, RequestKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,9 +114,9 @@ class Dialer:
 
 
 def _usefulness(record: Record, received: int, failure: PeerError | None, now: float) -> Usefulness:
-    """What a connection was good for. Answers for headers alone do not make a peer useful for a state."""
-    asked = sum(count for (kind, _), count in record.outcomes.items() if kind is not RequestKind.HEADERS)
-    served = any(record.outcomes[kind, Outcome.SERVED] for kind in RequestKind if kind is not RequestKind.HEADERS)
+    """What a connection was good for. Answers about the chain alone do not make a peer useful for a state."""
+    asked = sum(count for (kind, _), count in record.outcomes.items() if kind not in OF_THE_CHAIN)
+    served = any(record.outcomes[kind, Outcome.SERVED] for kind in RequestKind if kind not in OF_THE_CHAIN)
     blame = Reason.LIED if isinstance(failure, Disproved) else None
     return Usefulness(asked, received if served else 0, record.score(now), blame)
 

@@ -34,6 +34,8 @@ CLIENT_NAME = f"ethsync/v{__version__}"
 OFFERED = (*(p2p.Capability(eth.NAME, version) for version in eth.VERSIONS), p2p.Capability(snap.NAME, snap.VERSION))
 """What our Hello says that we speak."""
 
+_SPOKEN = f"eth/{min(eth.VERSIONS)} to eth/{max(eth.VERSIONS)}"
+
 
 LATER_THAN_ANY_FORK = 1 << 62
 """Block number of a head that is not known yet: past all forks by number, so that only the time decides."""
@@ -87,9 +89,9 @@ async def accept_peer(
 
 async def _greet(number: int, enode: Enode, connection: Connection, view: ChainView, *, inbound: bool = False) -> Peer:
     if eth.NAME not in connection.capabilities or snap.NAME not in connection.capabilities:
-        raise UselessPeer(f"{connection.remote_hello.client_id} does not offer eth/68 or eth/69 together with snap/1")
-    await _exchange_status(connection, view)
-    return Peer(number, enode, connection, inbound)
+        raise UselessPeer(f"{connection.remote_hello.client_id} does not offer {_SPOKEN} together with snap/1")
+    remote = await _exchange_status(connection, view)
+    return Peer(number, enode, connection, inbound, block_range=remote.block_range)
 
 
 def _cause(error: BaseException) -> str:
@@ -117,7 +119,7 @@ def our_status(version: int, view: ChainView) -> Status:
     )
 
 
-async def _exchange_status(connection: Connection, view: ChainView) -> None:
+async def _exchange_status(connection: Connection, view: ChainView) -> Status:
     """Send our Status, read and check theirs (wire.md: it is the first message, due within 5 s)."""
     version = connection.capabilities["eth"].version
     network = view.network
@@ -138,3 +140,4 @@ async def _exchange_status(connection: Connection, view: ChainView) -> None:
         head_number=view.head_number,
         head_time=view.head_time,
     )
+    return remote

@@ -11,6 +11,7 @@ from ethsync.errors import MalformedMessage, PeerGone, RequestTimeout
 from ethsync.peers.courtesy import ANSWERS
 from ethsync.peers.track import Record, RequestKind, new_record
 from ethsync.wire import eth, snap
+from ethsync.wire.block_range import BlockRange, BlockRangeUpdate
 from ethsync.wire.eth import EthMessage
 
 if TYPE_CHECKING:
@@ -28,7 +29,15 @@ CAPABILITY = {
     RequestKind.ACCOUNTS: snap.NAME,
     RequestKind.STORAGE: snap.NAME,
     RequestKind.CODES: snap.NAME,
+    RequestKind.BODIES: "eth",
+    RequestKind.RECEIPTS: "eth",
+    RequestKind.ACCESS_LISTS: "eth",
 }
+
+_ETH_REPLIES = frozenset(
+    {EthMessage.BLOCK_HEADERS, EthMessage.BLOCK_BODIES, EthMessage.RECEIPTS, EthMessage.BLOCK_ACCESS_LISTS}
+)
+_IGNORED = frozenset({EthMessage.TRANSACTIONS, EthMessage.NEW_POOLED_TRANSACTION_HASHES})
 
 
 class Request(Protocol):
@@ -67,6 +76,8 @@ class Peer:
     inbound: bool = False
     """Whether it dialled us."""
     record: Record = field(default_factory=new_record)
+    block_range: BlockRange | None = None
+    """The blocks whose bodies and receipts it says it holds, as of its last word; None on eth/68, which has none."""
     _pending: dict[int, _Pending] = field(default_factory=dict)
     _overdue: dict[int, _Pending] = field(default_factory=dict)
     _next_id: int = 1
@@ -80,6 +91,11 @@ class Peer:
     def client(self) -> str:
         """What the peer calls itself."""
         return self.connection.remote_hello.client_id
+
+    @property
+    def eth_version(self) -> int:
+        """The version of eth that both agreed on."""
+        return self.connection.capabilities[eth.NAME].version
 
     async def request(
         self, kind: RequestKind, make: Callable[[int], Request], late: Callable[[bytes], None] | None = None
@@ -156,16 +172,15 @@ class Peer:
 def _is_request_reply(message: Message) -> bool:
     if message.capability == snap.NAME:
         return message.code % 2 == 1
-    return message.code == EthMessage.BLOCK_HEADERS
+    return message.code in _ETH_REPLIES
 
 
 async def run_peer(peer: Peer) -> None:
-    """Receive until the connection ends: settle replies, answer requests, check announcements.
+    """Receive until the connection ends: settle replies, answer requests, check announcements, keep the block range.
 
     Raises PeerGone or MalformedMessage; every waiting request has been woken by then.
     """
-    ignored = {EthMessage.TRANSACTIONS, EthMessage.NEW_POOLED_TRANSACTION_HASHES}
-    version = peer.connection.capabilities["eth"].version
+    version = peer.eth_version
     error = PeerGone(f"we left {peer}")
     try:
         while True:
@@ -173,11 +188,13 @@ async def run_peer(peer: Peer) -> None:
             answer = ANSWERS.get((message.capability, message.code))
             if answer is not None:
                 code, make = answer
-                await peer.connection.send(message.capability, code, make(message.payload))
+                await peer.connection.send(message.capability, code, make(version, message.payload))
             elif _is_request_reply(message):
                 peer.settle(message)
-            elif message.capability == "eth" and message.code not in ignored:
-                eth.decode(version, message.code, message.payload)
+            elif message.capability == "eth" and message.code not in _IGNORED:
+                packet = eth.decode(version, message.code, message.payload)
+                if isinstance(packet, BlockRangeUpdate):
+                    peer.block_range = packet.range
     except PeerGone as gone:
         error = gone
         raise

@@ -16,6 +16,13 @@ class RequestKind(Enum):
     ACCOUNTS = "accounts"
     STORAGE = "storage"
     CODES = "codes"
+    BODIES = "bodies"
+    RECEIPTS = "receipts"
+    ACCESS_LISTS = "access lists"
+
+
+OF_THE_CHAIN = frozenset({RequestKind.HEADERS, RequestKind.BODIES, RequestKind.RECEIPTS, RequestKind.ACCESS_LISTS})
+"""Kinds that any node answers. They say nothing of whether it has the state."""
 
 
 class Outcome(Enum):
@@ -129,7 +136,7 @@ class Record:
     def note(self, kind: RequestKind, outcome: Outcome, now: float) -> None:
         """Count an outcome; adjust score and pauses."""
         self.outcomes[kind, outcome] += 1
-        if kind is not RequestKind.HEADERS and outcome is not Outcome.DUPLICATE:
+        if kind not in OF_THE_CHAIN and outcome is not Outcome.DUPLICATE:
             self.last = outcome
         self._score = min(max(self.score(now) + POINTS[outcome], LOWEST_SCORE), HIGHEST_SCORE)
         self._scored_at = now

@@ -1,74 +1,75 @@
-"""eth/68 and eth/69 from the side of a node that holds headers and state, but no bodies and receipts."""
+"""eth/68 to eth/71 from the side of a node that holds headers and state, and perhaps bodies and receipts."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from ethsync.wire import eth
+from ethsync.serve.blocks import (
+    BlockData,
+    HeaderChain,
+    select_access_lists,
+    select_bodies,
+    select_partial_receipts,
+    select_receipts,
+)
 from ethsync.wire.eth import (
+    BlockAccessLists,
     BlockBodies,
     BlockHeaders,
+    GetBlockAccessLists,
     GetBlockBodies,
     GetBlockHeaders,
+    GetPartialReceipts,
     GetPooledTransactions,
     GetReceipts,
+    PartialReceipts,
     PooledTransactions,
     Receipts,
 )
 from ethsync.wire.status import Status, check_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from ethsync.networks import Network
-    from ethsync.wire.eth import EthPacket
-    from ethsync.wire.headers import Header
-
-SOFT_RESPONSE_LIMIT = 2 * 1024 * 1024
-"""Bytes after which a reply ends (geth eth/protocols/eth/handler.go, softResponseLimit)."""
-
-
-EthReply: TypeAlias = "BlockHeaders | BlockBodies | Receipts | PooledTransactions"
-
-
-class HeaderChain:
-    """The headers held, of which there may be few: found by number and by hash."""
-
-    def __init__(self, headers: Iterable[Header], head: Header) -> None:
-        self.head = head
-        self._by_number = {header.number: header for header in headers}
-        self._by_number[head.number] = head
-        self._by_hash = {header.hash: header for header in self._by_number.values()}
-
-    def select(self, request: GetBlockHeaders) -> list[bytes]:
-        """Headers as asked for, up to the first that is not held; all are those of one chain."""
-        origin = request.origin
-        header = self._by_hash.get(origin) if isinstance(origin, bytes) else self._by_number.get(origin)
-        step = (request.skip + 1) * (-1 if request.reverse else 1)
-        found: list[bytes] = []
-        size = 0
-        while header is not None and len(found) < min(request.limit, eth.MAX_SERVED) and size < SOFT_RESPONSE_LIMIT:
-            found.append(header.raw)
-            size += len(header.raw)
-            header = self._by_number.get(header.number + step)
-        return found
+    from ethsync.wire.eth import EthPacket, EthReply
 
 
 class EthService:
-    """What an eth connection says and answers."""
+    """What an eth connection says and answers. What is not held is answered with an empty list."""
 
-    def __init__(self, network: Network, chain: HeaderChain) -> None:
+    def __init__(self, network: Network, chain: HeaderChain, blocks: BlockData | None = None) -> None:
         self.network = network
         self.chain = chain
-        self._answers: Mapping[type, Callable[[Any], EthReply]] = {
-            GetBlockHeaders: lambda packet: BlockHeaders(packet.request_id, tuple(chain.select(packet))),
-            GetBlockBodies: lambda packet: BlockBodies(packet.request_id),
-            GetReceipts: lambda packet: Receipts(packet.request_id),
-            GetPooledTransactions: lambda packet: PooledTransactions(packet.request_id),
+        self.blocks = blocks or BlockData()
+        self._answers: Mapping[type, Callable[[int, Any], EthReply]] = {
+            GetBlockHeaders: self._headers,
+            GetBlockBodies: self._bodies,
+            GetReceipts: self._receipts,
+            GetPartialReceipts: self._partial_receipts,
+            GetPooledTransactions: lambda version, packet: PooledTransactions(packet.request_id),
+            GetBlockAccessLists: self._access_lists,
         }
 
+    def _headers(self, version: int, packet: GetBlockHeaders) -> BlockHeaders:
+        return BlockHeaders(packet.request_id, tuple(self.chain.select(packet)))
+
+    def _bodies(self, version: int, packet: GetBlockBodies) -> BlockBodies:
+        return BlockBodies(packet.request_id, select_bodies(self.blocks.bodies, packet.hashes))
+
+    def _receipts(self, version: int, packet: GetReceipts) -> Receipts:
+        return Receipts(packet.request_id, select_receipts(self.blocks.receipts, version, packet.hashes))
+
+    def _partial_receipts(self, version: int, packet: GetPartialReceipts) -> PartialReceipts:
+        held = self.blocks.receipts
+        lists, incomplete = select_partial_receipts(held, version, packet.hashes, packet.first_index)
+        return PartialReceipts(packet.request_id, lists, incomplete)
+
+    def _access_lists(self, version: int, packet: GetBlockAccessLists) -> BlockAccessLists:
+        return BlockAccessLists(packet.request_id, select_access_lists(self.blocks.access_lists, packet.hashes))
+
     def status(self, version: int) -> Status:
-        """Our Status. The range of blocks is the head alone: bodies and receipts are not held."""
+        """Our Status. Without bodies the range of blocks is the head alone."""
         head = self.chain.head
         return Status(
             version=version,
@@ -77,7 +78,7 @@ class EthService:
             fork_id=self.network.forks.fork_id(head.number, head.timestamp),
             head_hash=head.hash,
             total_difficulty=0,
-            earliest=head.number,
+            earliest=head.number if self.blocks.earliest is None else self.blocks.earliest,
             latest=head.number,
         )
 
@@ -92,7 +93,7 @@ class EthService:
             head_time=self.chain.head.timestamp,
         )
 
-    def answer(self, packet: EthPacket | None) -> EthReply | None:
+    def answer(self, version: int, packet: EthPacket | None) -> EthReply | None:
         """The answer to a message; None if none is due (announcements, block ranges, replies nobody asked for)."""
         answer = self._answers.get(type(packet))
-        return answer(packet) if answer else None
+        return answer(version, packet) if answer else None

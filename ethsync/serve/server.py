@@ -12,8 +12,9 @@ import trio
 import ethsync
 from ethsync.errors import ConfigError, DisconnectReason, HandshakeFailed, PeerError
 from ethsync.rlpx.connection import accept_connection
+from ethsync.serve.blocks import HeaderChain
 from ethsync.serve.counters import ServerCounters
-from ethsync.serve.eth import EthService, HeaderChain
+from ethsync.serve.eth import EthService
 from ethsync.serve.profiles import PROFILES, Profile
 from ethsync.serve.served import ServedStates
 from ethsync.serve.session import Session

@@ -89,7 +89,7 @@ class Session:
                         self._server.counters.count(reply)
                         await replies.send((snap.NAME, reply.message, reply.payload))
                     continue
-                answer = self._service.answer(eth.decode(version, message.code, message.payload))
+                answer = self._service.answer(version, eth.decode(version, message.code, message.payload))
                 if answer is not None:
                     await replies.send((eth.NAME, answer.message, answer.encode()))
 

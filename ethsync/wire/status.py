@@ -1,12 +1,13 @@
-"""The Status handshake of eth/68 and eth/69, independent of the version once decoded (devp2p eth.md, EIP-7642)."""
+"""The Status handshake of eth/68 to eth/71, independent of the version once decoded (devp2p eth.md, EIP-7642)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ethsync.errors import DisconnectReason, HandshakeFailed, LocalProtocolError, MalformedMessage, OtherChain
+from ethsync.errors import DisconnectReason, HandshakeFailed, LocalProtocolError, OtherChain
 from ethsync.wire import rlp
+from ethsync.wire.block_range import BlockRange, check_block_range
 from ethsync.wire.forkid import ForkId, ForkSchedule, decode_fork_id
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ class Status:
     total_difficulty: int | None = None
     earliest: int | None = None
     latest: int | None = None
+
+    @property
+    def block_range(self) -> BlockRange | None:
+        """The blocks held, None where the version does not say."""
+        if self.earliest is None or self.latest is None:
+            return None
+        return BlockRange(self.earliest, self.latest, self.head_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +73,13 @@ _FIELDS: Mapping[str, _Field] = {
     "latest": _number("latest", 8),
 }
 
+_ETH_69 = ("version", "network_id", "genesis_hash", "fork_id", "earliest", "latest", "head_hash")
+
 LAYOUTS: Mapping[int, tuple[str, ...]] = {
     68: ("version", "network_id", "total_difficulty", "head_hash", "genesis_hash", "fork_id"),
-    69: ("version", "network_id", "genesis_hash", "fork_id", "earliest", "latest", "head_hash"),
+    69: _ETH_69,
+    70: _ETH_69,
+    71: _ETH_69,
 }
 """Fields of Status in wire order, by eth version."""
 
@@ -113,11 +125,3 @@ def check_status(
     schedule.validate(remote.fork_id, head_number, head_time)
     if remote.earliest is not None and remote.latest is not None:
         check_block_range(remote.earliest, remote.latest, remote.head_hash)
-
-
-def check_block_range(earliest: int, latest: int, latest_hash: bytes) -> None:
-    """Check a block range of Status or BlockRangeUpdate (EIP-7642). Raises `MalformedMessage`."""
-    if earliest > latest:
-        raise MalformedMessage(f"block range begins at {earliest}, after its end {latest}")
-    if not any(latest_hash):
-        raise MalformedMessage("block range ends in an all-zero hash")

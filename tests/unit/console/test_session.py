@@ -74,24 +74,24 @@ async def test_a_conversation(view: StateView, mock_clock: MockClock) -> None:
     mock_clock.rate = 10
     # Given a person who asks for the head, then for accounts of its state, makes a mistake and leaves
     person = Person(
-        ("< eth/69 STATUS", "ping"),
+        ("< eth/71 STATUS", "ping"),
         ("< p2p PONG", "headers head"),
-        ("< eth/69 BLOCK_HEADERS", "accounts bytes=100"),
+        ("< eth/71 BLOCK_HEADERS", "accounts bytes=100"),
         ("< snap/1 ACCOUNT_RANGE", "bogus"),
         ("? there is no command", "quit"),
     )
     await talk(view, person)
     # Then every frame of either direction has been on the screen, decoded.
     assert "client: ethsync/" in person.text
-    assert "shared: eth/69 from 0x10, snap/1 from 0x22" in person.text
-    assert "> eth/69 STATUS (0x10)" in person.text
+    assert "shared: eth/71 from 0x10, snap/1 from 0x24" in person.text
+    assert "> eth/71 STATUS (0x10)" in person.text
     assert f"0x{view.header.hash.hex()}" in person.text
     assert f"root: 0x{view.state_root.hex()}" in person.text
 
 
 async def test_the_node_says_why_it_leaves(view: StateView, mock_clock: MockClock) -> None:
     mock_clock.rate = 10
-    person = Person(("< eth/69 STATUS", "raw 0x7f c0"), ("never", ""))
+    person = Person(("< eth/71 STATUS", "raw 0x7f c0"), ("never", ""))
     await talk(view, person)
     assert "> UNKNOWN (0x7f)" in person.text
     assert "< p2p DISCONNECT (0x01)" in person.text

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ethsync.peers.assignment import SLOTS, Assignment, Candidate, Demand, assign
 from ethsync.peers.track import LARGEST_BUDGET, SMALLEST_BUDGET, START_BUDGET, RequestKind
 
-HEADERS, ACCOUNTS, STORAGE, CODES = RequestKind
+HEADERS, ACCOUNTS, STORAGE, CODES, *_ = RequestKind
 IDLE = dict.fromkeys(RequestKind, 0)
 BUDGETS = dict.fromkeys(RequestKind, START_BUDGET)
 

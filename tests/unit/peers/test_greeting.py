@@ -13,11 +13,12 @@ import trio.testing
 
 from ethsync.errors import DisconnectReason, HandshakeFailed, MalformedMessage, PeerError, PeerGone, UselessPeer
 from ethsync.peers import greeting as module
-from ethsync.peers.greeting import CLIENT_NAME, dial_peer
+from ethsync.peers.greeting import CLIENT_NAME, OFFERED, dial_peer
 from ethsync.peers.peer import run_peer
 from ethsync.peers.track import RequestKind
 from ethsync.rlpx.connection import Connection, accept_connection
 from ethsync.wire import keys, rlp, snap
+from ethsync.wire.block_range import BlockRange
 from ethsync.wire.enode import Enode
 from ethsync.wire.eth import EthMessage
 from ethsync.wire.p2p import Capability, Hello
@@ -92,7 +93,7 @@ async def dial(enode: Enode) -> None:
         pass
 
 
-@pytest.mark.parametrize("version", [68, 69])
+@pytest.mark.parametrize("version", [68, 69, 70, 71])
 async def test_a_node_of_our_chain_can_be_asked(version: int) -> None:
     node = Node()
     node.capabilities = (Capability("eth", version), Capability("snap", 1))
@@ -104,10 +105,13 @@ async def test_a_node_of_our_chain_can_be_asked(version: int) -> None:
         assert payload == rlp.encode([1, []])
         assert (peer.number, peer.client, str(peer)) == (3, "node/1", f"node/1 at 127.0.0.1:{enode.tcp_port}")
         assert node.hello is not None
-        assert (node.hello.client_id, node.hello.capabilities) == (CLIENT_NAME, BOTH)
+        assert (node.hello.client_id, node.hello.capabilities) == (CLIENT_NAME, OFFERED)
         (status,) = node.seen
         assert (status.version, status.network_id, status.genesis_hash) == (version, 7, NETWORK.genesis_hash)
         assert status.fork_id == NETWORK.forks.fork_id(5, 2000)
+        # And we know which blocks it holds, from eth/69 on.
+        assert peer.eth_version == version
+        assert peer.block_range == (None if version == 68 else BlockRange(0, 5, b"\xcc" * 32))
         nursery.cancel_scope.cancel()
 
 

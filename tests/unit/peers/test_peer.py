@@ -14,8 +14,11 @@ from ethsync.peers.courtesy import ANSWERS
 from ethsync.peers.peer import MOST_OVERDUE, Peer, Request, run_peer
 from ethsync.peers.rtt import CAP
 from ethsync.peers.track import Outcome, RequestKind
+from ethsync.rlpx.capabilities import negotiate
 from ethsync.wire import eth, rlp, snap
+from ethsync.wire.block_range import BlockRange, BlockRangeUpdate
 from ethsync.wire.eth import EthMessage, GetBlockHeaders
+from ethsync.wire.p2p import Capability
 from ethsync.wire.snap import GetAccountRange, GetByteCodes, SnapMessage
 from tests.unit.peers.stubs import StubConnection, stub_peer
 
@@ -76,6 +79,13 @@ async def asking(peer: Peer) -> AsyncIterator[Asker]:
 @pytest.fixture
 def peer() -> Peer:
     return stub_peer()[0]
+
+
+def speak(peer: Peer, version: int) -> None:
+    """Let a peer have agreed on a version of eth."""
+    stub(peer).capabilities = negotiate(
+        (Capability("eth", version), Capability("snap", 1)), (Capability("eth", version), Capability("snap", 1))
+    )
 
 
 def stub(peer: Peer) -> StubConnection:
@@ -369,9 +379,13 @@ async def test_a_reply_that_came_before_the_end_still_counts(peer: Peer) -> None
 # What peers ask us
 
 
+@pytest.mark.parametrize("version", eth.VERSIONS)
 @pytest.mark.parametrize(("capability", "code"), list(ANSWERS), ids=str)
-async def test_every_request_is_answered_with_nothing(peer: Peer, capability: str, code: int) -> None:
-    # Given any request
+async def test_every_request_is_answered_with_nothing(peer: Peer, version: int, capability: str, code: int) -> None:
+    # Given any request that the version has
+    if capability == "eth" and code not in eth.VERSIONS[version].messages:
+        return
+    speak(peer, version)
     async with asking(peer):
         stub(peer).arrive(capability, code, rlp.encode([12345, [b"whatever"]]))
         await wait_all_tasks_blocked()
@@ -382,7 +396,7 @@ async def test_every_request_is_answered_with_nothing(peer: Peer, capability: st
     if capability == "snap":
         snap.decode(answer.code, answer.payload)
     else:
-        eth.decode(68, answer.code, answer.payload)
+        eth.decode(version, answer.code, answer.payload)
 
 
 def test_all_requests_of_both_protocols_have_an_answer() -> None:
@@ -400,3 +414,26 @@ async def test_announcements_are_checked_or_ignored(peer: Peer) -> None:
         stub(peer).arrive("eth", EthMessage.BLOCK_RANGE_UPDATE, b"nonsense")
     assert isinstance(asker.verdict, MalformedMessage)
     assert stub(peer).sent == []
+
+
+async def test_access_lists_that_we_lack_are_marked_one_by_one(peer: Peer) -> None:
+    # Given a request for more of them than a server looks at
+    speak(peer, 71)
+    async with asking(peer):
+        stub(peer).arrive("eth", EthMessage.GET_BLOCK_ACCESS_LISTS, rlp.encode([7, [bytes(32)] * 1030]))
+        await wait_all_tasks_blocked()
+    # Then each of those looked at is said not to be held: an empty list would be an access list.
+    (answer,) = stub(peer).sent
+    assert eth.decode(71, answer.code, answer.payload) == eth.BlockAccessLists(7, 1024 * (b"\x80",))
+
+
+async def test_a_peers_block_range_is_its_last_word(peer: Peer) -> None:
+    speak(peer, 70)
+    assert peer.block_range is None
+    update = BlockRangeUpdate(5, 42, b"h" * 32)
+    async with asking(peer):
+        for each in (BlockRangeUpdate(5, 10, b"g" * 32), update):
+            stub(peer).arrive("eth", EthMessage.BLOCK_RANGE_UPDATE, each.encode())
+        await wait_all_tasks_blocked()
+    assert peer.block_range == BlockRange(5, 42, b"h" * 32)
+    assert [number in update.range for number in (4, 5, 42, 43)] == [False, True, True, False]

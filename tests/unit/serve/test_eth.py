@@ -8,8 +8,9 @@ import pytest
 
 from ethsync.errors import HandshakeFailed, UselessPeer
 from ethsync.networks import Network
+from ethsync.serve.blocks import HeaderChain
 from ethsync.serve.demo import demo_network, head_header
-from ethsync.serve.eth import EthService, HeaderChain
+from ethsync.serve.eth import EthService
 from ethsync.wire import eth
 from ethsync.wire.eth import (
     BlockBodies,
@@ -66,28 +67,28 @@ def test_headers_are_found_by_number_and_by_hash(
 ) -> None:  # fmt: skip
     by_number = {header.number: header for header in headers}
     start = (by_number[origin].hash if origin in by_number else b"\x01" * 32) if by_hash else origin
-    answer = service.answer(GetBlockHeaders(7, start, limit, skip, reverse))
+    answer = service.answer(69, GetBlockHeaders(7, start, limit, skip, reverse))
     assert answer == BlockHeaders(7, tuple(by_number[number].raw for number in numbers))
 
 
 def test_at_most_1024_headers_are_sent(network: Network) -> None:
     headers = [build_header(number=number) for number in range(1100)]
-    answer = EthService(network, HeaderChain(headers, headers[-1])).answer(GetBlockHeaders(1, 0, 5000))
+    answer = EthService(network, HeaderChain(headers, headers[-1])).answer(69, GetBlockHeaders(1, 0, 5000))
     assert isinstance(answer, BlockHeaders)
     assert len(answer.headers) == 1024
 
 
 def test_bodies_receipts_and_transactions_are_not_held(service: EthService) -> None:
     wanted = (b"\x01" * 32,)
-    assert service.answer(GetBlockBodies(1, wanted)) == BlockBodies(1)
-    assert service.answer(GetReceipts(2, wanted)) == Receipts(2)
-    assert service.answer(GetPooledTransactions(3, wanted)) == PooledTransactions(3)
+    assert service.answer(69, GetBlockBodies(1, wanted)) == BlockBodies(1)
+    assert service.answer(69, GetReceipts(2, wanted)) == Receipts(2)
+    assert service.answer(69, GetPooledTransactions(3, wanted)) == PooledTransactions(3)
 
 
 def test_announcements_and_unasked_replies_get_no_answer(service: EthService) -> None:
-    assert service.answer(None) is None
-    assert service.answer(BlockRangeUpdate(0, 9, b"\x01" * 32)) is None
-    assert service.answer(BlockHeaders(1)) is None
+    assert service.answer(69, None) is None
+    assert service.answer(69, BlockRangeUpdate(0, 9, b"\x01" * 32)) is None
+    assert service.answer(69, BlockHeaders(1)) is None
 
 
 @pytest.mark.parametrize("version", eth.VERSIONS)

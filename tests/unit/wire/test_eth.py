@@ -1,4 +1,4 @@
-"""eth/68 and eth/69: the packets of EIP-2481, the layouts of EIP-7642, and geth's rules for Status."""
+"""eth/68 to eth/71: the packets of EIP-2481, the layouts of EIP-7642, and geth's rules for Status."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ def test_status_of_eth_69_is_laid_out_as_in_eip_7642() -> None:
 def test_a_status_without_a_field_of_its_version_is_our_own_mistake() -> None:
     with pytest.raises(LocalProtocolError, match="eth/68 Status needs total_difficulty"):
         eth.encode_status(replace(STATUS_68, total_difficulty=None))
-    with pytest.raises(LocalProtocolError, match="eth/70 is not spoken"):
-        eth.encode_status(replace(STATUS_69, version=70))
-    with pytest.raises(LocalProtocolError, match="eth/70 is not spoken"):
-        eth.decode(70, EthMessage.STATUS, b"\xc0")
+    with pytest.raises(LocalProtocolError, match="eth/72 is not spoken"):
+        eth.encode_status(replace(STATUS_69, version=72))
+    with pytest.raises(LocalProtocolError, match="eth/72 is not spoken"):
+        eth.decode(72, EthMessage.STATUS, b"\xc0")
 
 
 def check(remote: eth.Status, version: int = 69) -> None:
@@ -142,14 +142,15 @@ def test_block_range_updates_are_read_and_checked() -> None:
 
 
 def test_versions_occupy_the_ids_of_the_specification() -> None:
-    assert dict(eth.LENGTHS) == {68: 17, 69: 18}
+    assert dict(eth.LENGTHS) == {68: 17, 69: 18, 70: 18, 71: 20}
     assert all(max(version.messages) == version.length - 1 for version in eth.VERSIONS.values())
 
 
 @pytest.mark.parametrize(
     ("version", "code"),
-    [(68, 0x11), (69, EthMessage.NEW_BLOCK_HASHES), (69, EthMessage.NEW_BLOCK), (68, 0x0B), (69, 0x0D), (69, 0x12)],
-)
+    [(68, 0x0B), (68, 0x11), (69, 0x01), (69, 0x07), (69, 0x0D), (69, 0x12), (70, 0x07), (70, 0x13), (71, 0x0B),
+     (71, 0x0C), (71, 0x14)],
+)  # fmt: skip
 def test_a_message_that_the_version_lacks_breaks_the_protocol(version: int, code: int) -> None:
     with pytest.raises(MalformedMessage, match=f"does not exist in eth/{version}"):
         eth.decode(version, code, b"\xc0")

@@ -1,0 +1,137 @@
+"""What a server holds of blocks: headers by number and hash, and bodies, receipts and access lists by hash.
+
+A node that follows a chain without its history has headers alone; then everything else is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from ethsync.wire import rlp
+from ethsync.wire.eth import MAX_MESSAGE_SIZE, MAX_SERVED, SOFT_RESPONSE_LIMIT, UNAVAILABLE
+from ethsync.wire.receipts import RECEIPT_ENCODINGS, Receipt, encode_block_receipts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ethsync.wire.eth import GetBlockHeaders
+    from ethsync.wire.headers import Header
+
+BlockReceipts: TypeAlias = Mapping[bytes, Sequence[Receipt]]
+"""Receipts of blocks by block hash."""
+
+LONGEST_PREFIX = 4
+"""Bytes before the items of a list of up to 16 MiB."""
+
+REPLY_LIMIT = MAX_MESSAGE_SIZE - 64
+"""Bytes of receipts that a message of eth/70 holds: the rest is for the request id, the flag and two prefixes."""
+
+
+class HeaderChain:
+    """The headers held, of which there may be few: found by number and by hash."""
+
+    def __init__(self, headers: Iterable[Header], head: Header) -> None:
+        self.head = head
+        self._by_number = {header.number: header for header in headers}
+        self._by_number[head.number] = head
+        self._by_hash = {header.hash: header for header in self._by_number.values()}
+
+    def select(self, request: GetBlockHeaders) -> list[bytes]:
+        """Headers as asked for, up to the first that is not held; all are those of one chain."""
+        origin = request.origin
+        header = self._by_hash.get(origin) if isinstance(origin, bytes) else self._by_number.get(origin)
+        step = (request.skip + 1) * (-1 if request.reverse else 1)
+        found: list[bytes] = []
+        size = 0
+        while header is not None and len(found) < min(request.limit, MAX_SERVED) and size < SOFT_RESPONSE_LIMIT:
+            found.append(header.raw)
+            size += len(header.raw)
+            header = self._by_number.get(header.number + step)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class BlockData:
+    """What is held of blocks besides headers, by block hash: bodies and access lists as their RLP."""
+
+    bodies: Mapping[bytes, bytes] = field(default_factory=dict)
+    receipts: BlockReceipts = field(default_factory=dict)
+    access_lists: Mapping[bytes, bytes] = field(default_factory=dict)
+    earliest: int | None = None
+    """Number of the first block from which on there are bodies and receipts; None if there are none."""
+
+
+def select_bodies(held: Mapping[bytes, bytes], hashes: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Items in the order asked for, up to the first that is not held (geth eth/protocols/eth/handlers.go)."""
+    found: list[bytes] = []
+    size = 0
+    for block_hash in hashes[:MAX_SERVED]:
+        item = held.get(block_hash)
+        if item is None or size >= SOFT_RESPONSE_LIMIT:
+            break
+        found.append(item)
+        size += len(item)
+    return tuple(found)
+
+
+def select_access_lists(held: Mapping[bytes, bytes], hashes: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Items in the order asked for; one that is not held is marked, and those after it still come (EIP-8159)."""
+    found: list[bytes] = []
+    size = 0
+    for block_hash in hashes[:MAX_SERVED]:
+        if size >= SOFT_RESPONSE_LIMIT:
+            break
+        item = held.get(block_hash, UNAVAILABLE)
+        found.append(item)
+        size += len(item)
+    return tuple(found)
+
+
+def select_receipts(held: BlockReceipts, version: int, hashes: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Whole lists in the order asked for, in the form of eth/68 or eth/69, up to the first that is not held."""
+    found: list[bytes] = []
+    size = 0
+    for block_hash in hashes[:MAX_SERVED]:
+        receipts = held.get(block_hash)
+        if receipts is None or size >= SOFT_RESPONSE_LIMIT:
+            break
+        found.append(encode_block_receipts(version, receipts))
+        size += len(found[-1])
+    return tuple(found)
+
+
+def select_partial_receipts(
+    held: BlockReceipts, version: int, hashes: Sequence[bytes], first_index: int, limit: int = REPLY_LIMIT
+) -> tuple[tuple[bytes, ...], bool]:
+    """The same for eth/70 (EIP-7975): the first list begins at an index, the last one may end early.
+
+    Returns the lists, and whether the last one lacks its end because the message would be longer than `limit` bytes.
+    """
+    found: list[bytes] = []
+    size = 0
+    for block_hash in hashes[:MAX_SERVED]:
+        receipts = held.get(block_hash)
+        if receipts is None or size >= SOFT_RESPONSE_LIMIT:
+            break
+        items = [RECEIPT_ENCODINGS[version].encode(receipt) for receipt in receipts[first_index:]]
+        first_index = 0
+        fitting = _fitting(items, limit - size)
+        if items and not fitting:
+            break
+        found.append(rlp.encode_list(items[:fitting]))
+        size += len(found[-1])
+        if fitting < len(items):
+            return tuple(found), True
+    return tuple(found), False
+
+
+def _fitting(items: Sequence[bytes], room: int) -> int:
+    """How many items from the first on make a list of at most `room` bytes."""
+    size = LONGEST_PREFIX
+    for count, item in enumerate(items):
+        size += len(item)
+        if size > room:
+            return count
+    return len(items)
