@@ -43,6 +43,7 @@ def commands() -> None:
 @click.option("--listen", multiple=True, metavar="IP[:PORT]", help="UDP and TCP; twice for both IP versions.")
 @click.option("--announce", metavar="IP[:TCP[:UDP]]", help="Our public address, where it is not the one we listen on.")
 @click.option("--head", metavar="hash:0x…", help="The block to trust: its state is what is synced.")
+@click.option("--override-fork", "forks", multiple=True, metavar="NAME=TIME", help="When a fork is, in Unix seconds.")
 @click.option("--datadir", type=click.Path(path_type=Path), help="Where to keep the state.  [default: per network]")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a JSON report at the end.")
 @click.option("--min-free", default=512, show_default=True, metavar="MIB", help="Stop when less disk space is free.")
@@ -58,6 +59,7 @@ def snap(
     listen: tuple[str, ...],
     announce: str | None,
     head: str | None,
+    forks: tuple[str, ...],
     datadir: Path | None,
     report: Path | None,
     min_free: int,
@@ -71,7 +73,7 @@ def snap(
     return run(
         SnapCommand(
             network, peers, head, datadir, report, min_free << 20, patience, log_format, log_level, sys.argv,
-            discovery, max_peers, listen, announce, boot_nodes,
+            discovery, max_peers, listen, announce, boot_nodes, forks,
         )
     )  # fmt: skip
 

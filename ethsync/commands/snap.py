@@ -22,7 +22,7 @@ from ethsync.commands.places import cache_directory, default_datadir
 from ethsync.commands.targets import parse_target
 from ethsync.errors import ConfigError, EthsyncError
 from ethsync.logs import LogFormat, configure_logging
-from ethsync.networks import BUILT_IN, Network, load_network
+from ethsync.networks import BUILT_IN, Network, load_network, parse_fork_override, with_fork
 from ethsync.peers.dialer import MAX_PEERS
 from ethsync.serve.spec import DEMO_SPEC
 from ethsync.sync.heads import FORM, parse_head
@@ -63,6 +63,8 @@ class SnapCommand:
     listen: Sequence[str] = ()
     announce: str | None = None
     boot_nodes: Sequence[str] = ()
+    forks: Sequence[str] = ()
+    """Forks with their times, as `--override-fork` names them."""
 
 
 def run(command: SnapCommand) -> int:
@@ -169,6 +171,8 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
             )  # fmt: skip
             return
         network = load_network(command.network)
+        for text in command.forks:
+            network = with_fork(network, *parse_fork_override(text))
         place = command.datadir or default_datadir(network.name)
         finding = make_finding(
             network, place, protocols=_protocols(command, network), max_peers=command.max_peers, listen=command.listen,
