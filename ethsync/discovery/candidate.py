@@ -40,9 +40,9 @@ class Quality(IntEnum):
     GOOD = 2
     """Has given us something."""
     LIVE = 3
-    """Is there, on our chain, but had no room, or we did not come to asking."""
+    """Is there, but had no room, or we did not come to asking; or it was never dialled, but answered discovery."""
     NEW = 4
-    """Was never dialled."""
+    """Was never dialled, and is known by hearsay only."""
     SILENT = 5
     """Could not be reached, or did not speak properly."""
     USELESS = 6
@@ -108,6 +108,8 @@ class Usefulness(NamedTuple):
     score: float = 0.0
     reason: Reason | None = None
     """Why it ended, if that was the node's fault."""
+    we_left: bool = False
+    """Whether we ended it for reasons of our own."""
 
 
 class State(Enum):
@@ -140,6 +142,8 @@ class Candidate:
     seq: int = -1
     fork_checked: bool = False
     """Whether its record named a fork of our chain; else only Status will tell."""
+    answered: bool = False
+    """Whether it answered discovery at this address. Of those that others only name, many are long gone."""
     client: str = ""
     """What it called itself; empty if it was never connected."""
     last_dial: float = NEVER
@@ -181,4 +185,4 @@ class Candidate:
             return Quality.BEST if self.served_bytes >= MUCH else Quality.GOOD
         if self.reason is not None:
             return BACKOFF[self.reason].quality
-        return Quality.LIVE if self.last_success > NEVER else Quality.NEW
+        return Quality.LIVE if self.answered or self.last_success > NEVER else Quality.NEW

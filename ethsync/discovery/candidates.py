@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 CAPACITY = 20_000
 """Twice as many as mainnet has reachable nodes; some 35 MB (measured)."""
 
-MOST_DIALS = 16
-"""Dials under way in all: a third of the 50 that geth allows (p2p/server.go, defaultMaxPendingPeers), as geth dials one
-peer in three itself (defaultDialRatio). Each is a handshake of some milliseconds on our side."""
+MOST_DIALS = 50
+"""Dials under way in all, as geth allows (p2p/server.go, defaultMaxPendingPeers). Most of them wait for nodes that are
+gone, 15 s each; with 16 at a time a network in which half of all nodes are dead or lie took three minutes to give us 50
+peers instead of one (tests/simulation). The others are a handshake of some milliseconds each on our side."""
 
 REDIAL = 35.0
 """Seconds in which no node is dialled twice (geth p2p/dial.go, dialHistoryExpiration): servers refuse an address that
@@ -222,7 +223,10 @@ class Candidates:
             candidate.last_success = now
 
     def ended(self, public_key: bytes, usefulness: Usefulness, now: float) -> None:
-        """A connection ended. Who gave something may be dialled again soon; who gave nothing when asked, much later."""
+        """A connection ended. Who gave something may be dialled again soon; who gave nothing when asked, much later.
+
+        Nobody is to blame if we left without having asked.
+        """
         candidate = self._known.get(public_key)
         if candidate is None:
             return
@@ -235,6 +239,8 @@ class Candidates:
                 self._blame(candidate, usefulness.reason, now)
             elif usefulness.served_bytes:
                 candidate.failures, candidate.reason = 0, None
+                self._wait(candidate, now + self._jittered(self._pause(candidate)))
+            elif usefulness.we_left and not usefulness.asked:
                 self._wait(candidate, now + self._jittered(self._pause(candidate)))
             else:
                 self._blame(candidate, Reason.SERVED_NOTHING if usefulness.asked else Reason.HUNG_UP, now)
@@ -292,12 +298,13 @@ class Candidates:
     def _merge(self, known: Candidate, offered: Candidate, now: float) -> None:
         sources = known.sources | offered.sources
         moved = _moves(known, offered)
-        if sources == known.sources and not moved and offered.seq <= known.seq:
+        if sources == known.sources and not moved and offered.seq <= known.seq and offered.answered <= known.answered:
             return
         with self._changing(known):
             self._turns.leave(known)
             known.sources = sources
             known.fork_checked |= offered.fork_checked
+            known.answered = offered.answered or (known.answered and not moved)
             if moved:
                 known.host, known.ip = offered.host, offered.ip
                 known.tcp_port, known.udp_port = offered.tcp_port, offered.udp_port
@@ -395,7 +402,7 @@ def _candidate(node: Node | Enode, source: Source) -> Candidate:
         ip, port = node.endpoint
         seq = node.record.seq if node.record is not None else -1
         checked = node.record is not None and node.record.fork_id is not None
-        return Candidate(node.public_key, str(ip), ip, node.tcp_port, port, sources, seq, checked)
+        return Candidate(node.public_key, str(ip), ip, node.tcp_port, port, sources, seq, checked, node.answered)
     return Candidate(node.public_key, node.host, ip_of_host(node.host), node.tcp_port, node.udp_port, sources)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,7 +51,8 @@ class Datagram(NamedTuple):
 class Node:
     """A node that can be asked over UDP. `public_key` has 64 bytes, `node_id` 32; `tcp_port` 0 means not dialable.
 
-    `record` is None while discv4 has told us of the node but its record was not fetched yet.
+    `record` is None while discv4 has told us of the node but its record was not fetched yet. `answered` says of a node
+    that is handed on whether it answered us itself; it is no part of who the node is.
     """
 
     node_id: bytes
@@ -59,6 +60,7 @@ class Node:
     endpoint: Endpoint
     tcp_port: int
     record: NodeRecord | None = None
+    answered: bool = field(default=False, compare=False)
 
 
 def node_of_record(record: NodeRecord, *, prefer_ip6: bool = False) -> Node | None:

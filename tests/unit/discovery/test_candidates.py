@@ -391,25 +391,25 @@ def test_news_of_nodes_that_are_no_candidates_are_ignored() -> None:
 # Limits
 
 
-def test_sixteen_dials_are_under_way_at_most() -> None:
+def test_fifty_dials_are_under_way_at_most() -> None:
     candidates = pool()
     offer_all(candidates, scattered(100))
     under_way = []
     while (candidate := candidates.next(0.0)) is not None:
         candidates.dialled(candidate.public_key, 0.0)
         under_way.append(candidate.public_key)
-    assert len(under_way) == MOST_DIALS == 16
+    assert len(under_way) == MOST_DIALS == 50
     candidates.failed(under_way[0], Reason.UNREACHABLE, 1.0)
     assert candidates.next(1.0) is not None
     assert candidates.next(1.0, most=15) is None
 
 
 @pytest.mark.parametrize(
-    ("template", "most"), [("66.6.6.{}", 2), ("2a01:4f8:1:2::{}", 2), ("10.0.0.{}", 16), ("fd00::{}", 16)]
+    ("template", "most"), [("66.6.6.{}", 2), ("2a01:4f8:1:2::{}", 2), ("10.0.0.{}", 50), ("fd00::{}", 50)]
 )
 def test_two_dials_are_under_way_per_public_subnet_at_most(template: str, most: int) -> None:
     candidates = pool()
-    offer_all(candidates, [node(n, template.format(n + 1)) for n in range(20)])
+    offer_all(candidates, [node(n, template.format(n + 1)) for n in range(60)])
     under_way = []
     while (candidate := candidates.next(0.0)) is not None:
         candidates.dialled(candidate.public_key, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from ethsync.discovery.candidate import Quality, Reason, Source, State, Usefulness
 from ethsync.discovery.candidates import CAPACITY, MOST_PER_SUBNET, Candidates
@@ -124,10 +125,22 @@ def test_proven_nodes_come_first_and_new_ones_have_their_share() -> None:
     assert by_quality[Quality.NEW] == 30
 
 
+def test_nodes_that_answered_discovery_go_before_those_that_others_name() -> None:
+    candidates = pool()
+    named = scattered(60)
+    offer_all(candidates, named)
+    for each in named[:30]:
+        assert candidates.offer(replace(each, answered=True), Source.DISCV5, 0.0)
+    answered = {each.public_key for each in named[:30]}
+    # Hearsay keeps its three turns of twelve.
+    first = dial_round(candidates, 0.0)[:36]
+    assert len(answered.intersection(first)) == 27
+
+
 def test_turns_that_nobody_wants_go_to_the_next_best() -> None:
     candidates = pool()
-    offer_all(candidates, scattered(30))
-    assert len(dial_round(candidates, 0.0)) == 16
+    offer_all(candidates, scattered(64))
+    assert len(dial_round(candidates, 0.0)) == 50
     assert len(dial_round(candidates, 1.0)) == 14
     assert dial_round(candidates, 2.0) == []
 

@@ -95,6 +95,21 @@ def test_nodes_are_handed_on_once_for_every_version_of_their_record() -> None:
         assert scene.taken() == expected
 
 
+def test_a_node_known_by_hearsay_is_handed_on_again_when_it_answers_itself() -> None:
+    scene = Scene()
+    scene.settle(*BOOT)
+    (node,) = others(1)
+    scene.say(Found(0, BOOT[0], (node,)))
+    assert [each.answered for each in scene.taken()] == [False]
+    scene.say(Pong(0, node))
+    assert [each.answered for each in scene.taken()] == [True]
+    # Once is enough, and a newer version does not make it hearsay again.
+    scene.say(Pong(0, node), Found(0, node, ()))
+    assert scene.taken() == []
+    scene.say(Found(0, BOOT[0], (others(1, seq=2)[0],)))
+    assert [each.answered for each in scene.taken()] == [True]
+
+
 def test_who_comes_to_us_is_handed_on_too() -> None:
     scene = Scene()
     scene.settle(*BOOT)
@@ -166,13 +181,15 @@ def test_nodes_and_reports_that_nobody_takes_are_bounded() -> None:
 # The pace of lookups
 
 
-def test_while_nodes_are_wanted_two_lookups_are_under_way_and_begin_half_a_second_apart() -> None:
+def test_while_nodes_are_wanted_four_lookups_are_under_way_and_begin_half_a_second_apart() -> None:
     scene = Scene()
     scene.at(0.0)
-    scene.at(0.99 * EAGER_PAUSE)
-    assert len(scene.targets()) == 1
-    scene.at(EAGER_PAUSE)
-    assert len(scene.targets()) == MOST_LOOKUPS
+    for begun in range(1, MOST_LOOKUPS):
+        scene.at((begun - 0.01) * EAGER_PAUSE)
+        assert len(scene.targets()) == begun
+        scene.at(begun * EAGER_PAUSE)
+        assert len(scene.targets()) == begun + 1
+    assert MOST_LOOKUPS == 4
     scene.at(10 * EAGER_PAUSE)
     assert len(scene.targets()) == MOST_LOOKUPS
 
