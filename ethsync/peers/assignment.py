@@ -15,6 +15,7 @@ SLOTS: Mapping[RequestKind, int] = {
     RequestKind.ACCOUNTS: 2,
     RequestKind.STORAGE: 3,
     RequestKind.CODES: 2,
+    RequestKind.NODES: 3,
     RequestKind.BODIES: 1,
     RequestKind.RECEIPTS: 1,
     RequestKind.ACCESS_LISTS: 1,

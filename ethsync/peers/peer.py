@@ -29,6 +29,7 @@ CAPABILITY = {
     RequestKind.ACCOUNTS: snap.NAME,
     RequestKind.STORAGE: snap.NAME,
     RequestKind.CODES: snap.NAME,
+    RequestKind.NODES: snap.NAME,
     RequestKind.BODIES: "eth",
     RequestKind.RECEIPTS: "eth",
     RequestKind.ACCESS_LISTS: "eth",

@@ -16,6 +16,7 @@ class RequestKind(Enum):
     ACCOUNTS = "accounts"
     STORAGE = "storage"
     CODES = "codes"
+    NODES = "trie nodes"
     BODIES = "bodies"
     RECEIPTS = "receipts"
     ACCESS_LISTS = "access lists"

@@ -45,6 +45,10 @@ class Leaves:
     def __getitem__(self, part: slice) -> Leaves:
         return Leaves(self.keys[part], self.buf, self.offsets[part], self.lengths[part], self.kind)
 
+    def rows(self, which: Ints | NDArray[np.bool_]) -> Leaves:
+        """Some rows, by their numbers in ascending order or by a mask."""
+        return Leaves(self.keys[which], self.buf, self.offsets[which], self.lengths[which], self.kind)
+
     def key(self, row: int) -> bytes:
         """The 32-byte key of a row; negative rows count from the end."""
         key: bytes = self.keys[row].tobytes()

@@ -6,6 +6,7 @@ Pure functions over columns. A node is at a *path*: nibbles from the root, padde
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +14,13 @@ from ethsync.errors import Disproved, LocalProtocolError, MalformedMessage
 from ethsync.kernels import difference as kernel
 from ethsync.kernels import keccak
 from ethsync.kernels.trie import KEY_NIBBLES, LEAF, SLIM_ACCOUNT
-from ethsync.state.columns import Bytes, Ints, Leaves
-from ethsync.state.replies import Blobs
-from ethsync.state.tries import Structure
+from ethsync.state.columns import Bytes, Ints, Leaves, join, no_leaves
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ethsync.state.replies import Blobs
+    from ethsync.state.tries import Structure
 
 SMALLEST_LEAF = 3
 """Bytes of the shortest leaf node: a list of two strings of a byte each. Short ones stand inside their parents."""
@@ -127,3 +132,18 @@ def match_nodes(blobs: Blobs, wanted: Wanted) -> tuple[Ints, Ints]:
         rows.append(at)
         at += 1
     return np.array(rows, np.int64), full
+
+
+def joined(parts: Sequence[Difference], kind: int) -> Difference:
+    """What several calls found, as one."""
+    return Difference(
+        Wanted(
+            np.concatenate([np.empty((0, 32), np.uint8), *(part.wanted.paths for part in parts)]),
+            np.concatenate([np.empty(0, np.int64), *(part.wanted.depths for part in parts)]),
+            np.concatenate([np.empty((0, 32), np.uint8), *(part.wanted.hashes for part in parts)]),
+        ),
+        join([no_leaves(kind), *(part.leaves for part in parts)]),
+        np.concatenate([np.empty((0, 32), np.uint8), *(part.cleared for part in parts)]),
+        np.concatenate([np.empty((0, 2), np.int64), *(part.cleared_depths for part in parts)]),
+        sum(part.equal for part in parts),
+    )

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ethsync.errors import EthsyncError
 from ethsync.hashing import EMPTY_TRIE_ROOT
@@ -16,6 +15,8 @@ from ethsync.state.columns import KEY_NIBBLES, Bytes, Entries, Ints, Leaves, ent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 _WORDS = {
     trie.BAD_ORDER: "keys are not strictly ascending, or one path is the beginning of another",

@@ -4,7 +4,7 @@ accounts/  A page · T top record · D debt · M marker · ! facts about the who
 bundles/   B bundle of small storage tries
 storage/   S page · T top record · M marker, each with the account hash of a big contract
 codes/     C bytecode
-headers/   H header by number
+headers/   H header by number · P page of headers · M its marker · I its index · J large run of the index · ! facts
 ledger/    R record of a big contract · P debt that was paid: what is said on the strength of the other databases
 """
 
@@ -35,11 +35,19 @@ CODE = b"C"
 HEADER = b"H"
 PAID = b"P"
 
+# All others sort before the pages: what is written with a page does not span the pages above it, so LevelDB need not
+# merge these again.
+HEADER_PAGE = b"P"
+HEADER_MARKER = b"M"
+HEADER_INDEX = b"I"
+HEADER_RUN = b"J"
+
 FACT_FORMAT = FACT + b"format"
 FACT_PIVOT = FACT + b"pivot"
 FACT_DEPTH = FACT + b"depth"
 FACT_RUNS = FACT + b"runs"
 FACT_VERIFIED = FACT + b"verified"
+FACT_TOP = FACT + b"top"
 
 
 class Debt(IntFlag):
@@ -47,6 +55,42 @@ class Debt(IntFlag):
 
     STORAGE = 1
     CODES = 2
+    GONE = 4
+    """Nothing: healing has removed the page, and what belonged to it is still to be removed."""
+
+
+_STEP = struct.Struct("<Q")
+
+
+@dataclass(frozen=True, slots=True)
+class DebtRecord:
+    """The debt of one account page. `step` tells debts of one page apart: 0 from the download, then rising."""
+
+    flags: Debt
+    step: int = 0
+
+    def encode(self) -> bytes:
+        """One byte of flags, then the step unless it is 0."""
+        return bytes([self.flags]) + encode_step(self.step)
+
+
+def encode_step(step: int) -> bytes:
+    """What a paid debt says: which one it was."""
+    return _STEP.pack(step) if step else b""
+
+
+def decode_debt(value: bytes) -> DebtRecord:
+    """Read a debt. Raises DatadirDamaged."""
+    if not value or not 0 < value[0] <= Debt.STORAGE | Debt.CODES | Debt.GONE:
+        raise DatadirDamaged("the debt of an account page is damaged")
+    return DebtRecord(Debt(value[0]), decode_step(value[1:]))
+
+
+def decode_step(value: bytes) -> int:
+    """Read the step of a debt, or of a paid one. Raises DatadirDamaged."""
+    if len(value) not in (0, _STEP.size):
+        raise DatadirDamaged("the debt of an account page is damaged")
+    return int(_STEP.unpack(value)[0]) if value else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +186,6 @@ def storage_key(family: bytes, account: bytes, path: PagePath) -> bytes:
     return family + account + path.stored
 
 
-def header_key(number: int) -> bytes:
-    """Key of a header."""
-    return HEADER + number.to_bytes(8, "big")
+def header_key(number: int, family: bytes = HEADER) -> bytes:
+    """Key of a header, or of a page of them or its marker by the number of its first header."""
+    return family + number.to_bytes(8, "big")

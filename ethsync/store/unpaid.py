@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ethsync.store.schema import DEBT, PAID
+from ethsync.store.schema import DEBT, PAID, DebtRecord, decode_debt, decode_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from ethsync.store.datadir import Datadir
 
 
-def unpaid(datadir: Datadir) -> Iterator[tuple[bytes, bytes]]:
-    """Stored path and debt record of each page that still owes something, from two scans in the same order."""
-    paid = (path for path, _ in datadir.ledger.scan(PAID, keys_only=True))
+def unpaid(datadir: Datadir) -> Iterator[tuple[bytes, DebtRecord]]:
+    """Stored path and debt of each page that still owes something, from two scans in the same order.
+
+    A page that healing wrote anew may owe again: what was paid is compared by its step. Raises DatadirDamaged.
+    """
+    paid = datadir.ledger.scan(PAID)
     last = next(paid, None)
-    for path, record in datadir.accounts.scan(DEBT):
-        while last is not None and last < path:
+    for path, value in datadir.accounts.scan(DEBT):
+        while last is not None and last[0] < path:
             last = next(paid, None)
-        if last != path:
+        record = decode_debt(value)
+        if last is None or last[0] != path or decode_step(last[1]) < record.step:
             yield path, record

@@ -16,7 +16,7 @@ from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.kernels import rlp
 from ethsync.state.columns import Bytes, Ints, Leaves, join
 from ethsync.state.pages import Bundle, PagePath, decode_bundle, encode_bundle, stored_path
-from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, PAID, Debt, account_key
+from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, PAID, DebtRecord, account_key, encode_step
 from ethsync.store.unpaid import unpaid
 from ethsync.store.writer import Write, Writer
 
@@ -75,6 +75,10 @@ class PageDebt:
     parts: list[Part] = field(default_factory=list)
     bundled: bool = False
     """An earlier run stored a bundle of this page: what comes now is added to it."""
+    stale: frozenset[bytes] = frozenset()
+    """Accounts whose storage in that bundle is not what they name any more."""
+    step: int = 0
+    """Which of the page's debts this is."""
 
 
 @dataclass(slots=True, eq=False)
@@ -152,13 +156,16 @@ class DebtBook:
     def __init__(self, datadir: Datadir, writer: Writer) -> None:
         self._datadir = datadir
         self._writer = writer
-        self._paid: list[PagePath] = []
+        self._paid: list[PageDebt] = []
         self.pages = 0
 
-    def open(self, path: PagePath, contracts: int, codes: int, *, bundled: bool = False) -> PageDebt:
-        """Begin to keep the debt of a page. Its record is in the account batch already, or on disk from before."""
+    def open(self, path: PagePath, contracts: int, codes: int) -> PageDebt:
+        """Begin to keep the debt of a page. Its record is in the account batch already."""
+        return self.reopen(PageDebt(path, contracts, contracts, codes))
+
+    def reopen(self, page: PageDebt) -> PageDebt:
+        """Begin to keep a debt that is on disk from before."""
         self.pages += 1
-        page = PageDebt(path, contracts, contracts, codes, bundled=bundled)
         self._look_at(page)
         return page
 
@@ -175,37 +182,52 @@ class DebtBook:
     def _look_at(self, page: PageDebt) -> None:
         if not page.storage and not page.codes:
             self.pages -= 1
-            self._paid.append(page.path)
+            self._paid.append(page)
 
     async def settle(self) -> None:
         """Note the debts that are paid; only after what pays them has been forced to the disk."""
         if not self._paid:
             return
-        puts = [(account_key(PAID, path), b"") for path in self._paid]
-        self._paid = []
+        paid, self._paid = self._paid, []
+        await self._trim([page for page in paid if page.stale])
+        puts = [(account_key(PAID, page.path), encode_step(page.step)) for page in paid]
         await self._writer.write(Write(self._datadir.ledger, puts, after_sync=True))
 
     def stored_bundle(self, page: PageDebt) -> Part:
-        """What the bundle of a page holds already. Raises DatadirDamaged."""
+        """What the bundle of a page holds already, less what is stale. Raises DatadirDamaged."""
         value = self._datadir.bundles.get(account_key(BUNDLE, page.path))
         bundle = decode_bundle(page.path, value or b"")
         contracts = [
             Contract(page, bundle.accounts[k].tobytes(), bundle.roots[k].tobytes()) for k in range(len(bundle))
         ]
-        return Part(contracts, bundle.starts, bundle.leaves)
+        fresh = np.array([contract.account not in page.stale for contract in contracts], np.bool_)
+        if fresh.all():
+            return Part(contracts, bundle.starts, bundle.leaves)
+        sizes = np.diff(bundle.starts)
+        kept = [contract for contract, stays in zip(contracts, fresh.tolist(), strict=True) if stays]
+        starts = np.concatenate([[0], np.cumsum(sizes[fresh])]).astype(np.int64)
+        return Part(kept, starts, bundle.leaves.rows(np.repeat(fresh, sizes)))
 
     async def write_bundles(self, bundles: Iterable[tuple[PageDebt, bytes]]) -> None:
         """Store the bundles of some pages."""
-        puts = [(account_key(BUNDLE, page.path), value) for page, value in bundles]
+        puts = []
+        for page, value in bundles:
+            puts.append((account_key(BUNDLE, page.path), value))
+            page.stale = frozenset()
         await self._writer.write(Write(self._datadir.bundles, puts))
 
+    async def _trim(self, pages: list[PageDebt]) -> None:
+        """Take what is stale out of bundles to which nothing was added."""
+        for page in pages:
+            key, part = account_key(BUNDLE, page.path), self.stored_bundle(page)
+            puts = [(key, make_bundle([part], page.path.depth))] if part.contracts else []
+            await self._writer.write(Write(self._datadir.bundles, puts, [] if puts else [key]))
 
-def open_debts(datadir: Datadir) -> Iterator[tuple[PagePath, Debt]]:
+
+def open_debts(datadir: Datadir) -> Iterator[tuple[PagePath, DebtRecord]]:
     """Pages whose debt is not paid, with what they owed when they were stored. Raises DatadirDamaged."""
-    for key, value in unpaid(datadir):
-        if len(value) != 1 or not 0 < value[0] <= Debt.STORAGE | Debt.CODES:
-            raise DatadirDamaged(f"the debt of account page {stored_path(key)} is damaged")
-        yield stored_path(key), Debt(value[0])
+    for key, record in unpaid(datadir):
+        yield stored_path(key), record
 
 
 def read_page(datadir: Datadir, path: PagePath) -> bytes:

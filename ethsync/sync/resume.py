@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.kernels.trie import SLIM_ACCOUNT
-from ethsync.state.pages import PagePath, decode_bundle, decode_pages
+from ethsync.state.pages import decode_bundle, decode_pages
 from ethsync.store.schema import (
     BUNDLE,
     CODE,
@@ -20,23 +20,31 @@ from ethsync.store.schema import (
     decode_marker,
     decode_record,
 )
-from ethsync.sync.debts import needs_by_page, open_debts, read_page
+from ethsync.sync.debts import PageDebt, needs_by_page, open_debts, read_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from ethsync.state.pages import PagePath
     from ethsync.store.datadir import Datadir
+    from ethsync.store.schema import DebtRecord, TrieRecord
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenDebt:
-    """One page of an earlier run with what it still owes."""
+    """One account page with what it still owes."""
 
     path: PagePath
-    contracts: list[tuple[bytes, bytes]]
-    codes: list[bytes]
-    bundled: bool
+    step: int = 0
+    """Which of the page's debts this is."""
+    contracts: list[tuple[bytes, bytes]] = field(default_factory=list)
+    codes: list[bytes] = field(default_factory=list)
+    bundled: bool = False
     """Whether a bundle of it is stored."""
+    stale: frozenset[bytes] = frozenset()
+    """Accounts whose storage in that bundle is not what they name any more."""
+    dead: tuple[bytes, ...] = ()
+    """Accounts with pages of storage that have no storage any more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,40 +63,55 @@ def read_kept(datadir: Datadir, alive: Callable[[], None] = lambda: None) -> Kep
         raise DatadirDamaged(f"{datadir.path} has an impossible page depth")
     markers = [decode_marker(key, value) for key, value in datadir.accounts.scan(MARKER)]
     debts = []
-    for path, flags in open_debts(datadir):
+    for path, record in open_debts(datadir):
         alive()
-        debts.append(_open_debt(datadir, path, flags))
+        debts.append(read_debt(datadir, path, record))
     return Kept(depth[0] if depth else None, markers, debts)
 
 
-def _open_debt(datadir: Datadir, path: PagePath, flags: Debt) -> OpenDebt:
-    """What is owed is what the accounts name, less what is stored by now."""
-    leaves, _ = decode_pages([path], [read_page(datadir, path)], SLIM_ACCOUNT)
-    try:
-        needs = needs_by_page(leaves, [(path, 0, len(leaves))])
-    except MalformedMessage as error:
-        raise DatadirDamaged(f"the account page {path} is damaged: {error}") from error
-    if not needs:
-        return OpenDebt(path, [], [], False)
-    contracts = needs[0].contracts if flags & Debt.STORAGE else []
-    codes = needs[0].codes if flags & Debt.CODES else []
-    value = datadir.bundles.get(account_key(BUNDLE, path)) if contracts else None
-    bundled = set()
-    if value is not None:
-        bundle = decode_bundle(path, value)
-        bundled = {bundle.accounts[k].tobytes() for k in range(len(bundle))}
-    contracts = [
-        (account, root)
-        for account, root in contracts
-        if account not in bundled and not _complete(datadir, account, root)
-    ]
-    missing = [digest for digest in codes if datadir.codes.get(CODE + digest) is None]
-    return OpenDebt(path, contracts, missing, value is not None)
+def read_debt(datadir: Datadir, path: PagePath, record: DebtRecord) -> OpenDebt:
+    """What is owed is what the accounts name, less what is stored by now. Raises DatadirDamaged."""
+    named: dict[bytes, bytes] = {}
+    codes: list[bytes] = []
+    if Debt.GONE not in record.flags:
+        leaves, _ = decode_pages([path], [read_page(datadir, path)], SLIM_ACCOUNT)
+        try:
+            needs = needs_by_page(leaves, [(path, 0, len(leaves))])
+        except MalformedMessage as error:
+            raise DatadirDamaged(f"the account page {path} is damaged: {error}") from error
+        if needs and Debt.CODES in record.flags:
+            codes = [digest for digest in needs[0].codes if datadir.codes.get(CODE + digest) is None]
+        named = dict(needs[0].contracts) if needs else {}
+    if not record.flags & (Debt.STORAGE | Debt.GONE):
+        return OpenDebt(path, record.step, [], codes)
+    value = datadir.bundles.get(account_key(BUNDLE, path))
+    bundled = _bundled(path, value) if value is not None else {}
+    stale = frozenset(account for account, root in bundled.items() if named.get(account) != root)
+    dead = []
+    for account, big in _records(datadir, path):
+        if account not in named:
+            dead.append(account)
+        elif big.complete and big.root == named[account]:
+            del named[account]
+    contracts = [(account, root) for account, root in named.items() if account not in bundled or account in stale]
+    return OpenDebt(path, record.step, contracts, codes, value is not None, stale, tuple(dead))
 
 
-def _complete(datadir: Datadir, account: bytes, root: bytes) -> bool:
-    value = datadir.ledger.get(RECORD + account)
-    if value is None:
-        return False
-    record = decode_record(value)
-    return record.complete and record.root == root
+def _bundled(path: PagePath, value: bytes) -> dict[bytes, bytes]:
+    """Accounts and storage roots in a bundle."""
+    bundle = decode_bundle(path, value)
+    return {bundle.accounts[k].tobytes(): bundle.roots[k].tobytes() for k in range(len(bundle))}
+
+
+def _records(datadir: Datadir, path: PagePath) -> Iterator[tuple[bytes, TrieRecord]]:
+    """Contracts under a path that have pages of their own."""
+    for account, value in datadir.ledger.scan(RECORD, start=path.prefix):
+        if int.from_bytes(account, "big") >= path.end:
+            return
+        yield account, decode_record(value)
+
+
+def reopened(debt: OpenDebt) -> PageDebt:
+    """The same as the debt book keeps it."""
+    contracts, codes = len(debt.contracts), len(debt.codes)
+    return PageDebt(debt.path, contracts, contracts, codes, bundled=debt.bundled, stale=debt.stale, step=debt.step)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from ethsync.errors import DatadirMismatch
-from ethsync.peers.finding import run_finding
+from ethsync.peers.finding import named_only, run_finding
 from ethsync.peers.greeting import LATER_THAN_ANY_FORK, ChainView
-from ethsync.peers.pool import PeerPool, run_pool
+from ethsync.peers.pool import PeerPool
 from ethsync.peers.roster import run_roster
 from ethsync.store.datadir import Datadir, open_datadir
 from ethsync.store.schema import FACT_PIVOT, FACT_RUNS, FACT_VERIFIED, FORMAT_VERSION, Format, header_key
@@ -28,7 +28,7 @@ from ethsync.sync.download import PATIENCE, Download, run_download
 from ethsync.sync.heads import fetch_header
 from ethsync.sync.meter import run_meter
 from ethsync.sync.progress import Limit, Phase, Progress
-from ethsync.sync.resume import Kept, read_kept
+from ethsync.sync.resume import Kept, read_kept, reopened
 from ethsync.sync.storage import StorageStage
 from ethsync.sync.sweep import Sweep
 from ethsync.sync.verifier import verify_or_raise
@@ -38,10 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    import coincurve
-
     from ethsync.networks import Network
-    from ethsync.peers.dialer import Dialer
     from ethsync.peers.finding import Finding
     from ethsync.wire.enode import Enode
 
@@ -63,11 +60,10 @@ class SnapOptions:
     peers: Sequence[Enode]
     head: bytes
     datadir: Path
-    key: coincurve.PrivateKey
     space_floor: int = SPACE_FLOOR
     patience: float = PATIENCE
     finding: Finding | None = None
-    """How to find peers besides those named; None for not at all."""
+    """How to be connected with more peers than `peers`; None for not at all."""
     cores: int = 0
     """Threads for proving; 0 for as many as there are processors."""
 
@@ -191,17 +187,15 @@ async def _download(
     datadir.accounts.put(FACT_RUNS, b"%d" % (progress.restarts + 1))
     async with trio.open_nursery() as services:
         writer: Writer = await services.start(partial(run_writer, datadir, floor=options.space_floor))
-        await services.start(run_pool, pool, options.peers, options.key)
-        if options.finding is not None:
-            dialer: Dialer = await services.start(run_finding, pool, options.finding)
-            pool.explain = dialer.candidates.explain
+        finding = options.finding or named_only(options.datadir, pool.view.fork_id)
+        await services.start(run_finding, pool, replace(finding, static=options.peers))
         services.start_soon(run_meter, progress, pool, writer)
         services.start_soon(run_roster, pool, options.datadir)
         if header is None:
             header = await fetch_header(pool, changes, options.head, options.patience)
             datadir.headers.put(header_key(header.number), header.raw)
             datadir.accounts.put(FACT_PIVOT, header.raw, sync=True)
-        pool.view = replace(pool.view, head_number=header.number, head_time=header.timestamp)
+        pool.set_head(header.number, header.timestamp)
         _show(progress, header)
         progress.phase = Phase.DOWNLOADING
         stages = await _open_stages(header.state_root, datadir, writer, limiter, progress, kept)
@@ -239,7 +233,7 @@ async def _open_stages(
     progress.accounts.bytes = sum(marker.size for marker in kept.markers)
     codes.resumed = bool(kept.markers)
     for debt in kept.debts:
-        page = debts.open(debt.path, len(debt.contracts), len(debt.codes), bundled=debt.bundled)
+        page = debts.reopen(reopened(debt))
         fresh = [(account, root) for account, root in debt.contracts if not storage.resume_big(page, account, root)]
         await storage.owe(page, fresh)
         codes.owe(page, debt.codes)

@@ -14,7 +14,7 @@ from ethsync.state.columns import Leaves, leaves_of
 from ethsync.state.pages import decode_bundle, path_of
 from ethsync.state.tries import roots
 from ethsync.store.datadir import Datadir
-from ethsync.store.schema import BUNDLE, DEBT, PAID, Debt, account_key
+from ethsync.store.schema import BUNDLE, DEBT, PAID, Debt, DebtRecord, account_key
 from ethsync.store.writer import Writer
 from ethsync.sync.debts import (
     Contract,
@@ -215,7 +215,7 @@ def test_open_debts_are_those_that_were_not_paid(datadir: Datadir, seed: int) ->
         datadir.ledger.put(account_key(PAID, path), b"")
     # Then
     assert list(open_debts(datadir)) == [
-        (path, Debt.STORAGE) for path in sorted(paths - paid, key=lambda path: path.stored)
+        (path, DebtRecord(Debt.STORAGE)) for path in sorted(paths - paid, key=lambda path: path.stored)
     ]
 
 

@@ -1,0 +1,237 @@
+"""The healing stage: tries that were downloaded under several roots, made into that of one (design, section 6).
+
+Each trie is walked from its root; only nodes whose hash differs from ours are asked for, and the pages under them are
+written anew. A trie that is right already costs its root node, and the account trie not even that: whoever starts a
+walk has compared the roots first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import trio
+
+from ethsync.errors import PeerError
+from ethsync.peers.track import Outcome, RequestKind
+from ethsync.state.difference import Difference, Wanted, match_nodes
+from ethsync.state.replies import scan_blobs
+from ethsync.sync.page_updates import UpdatedPage, updated_pages
+from ethsync.sync.walk import Walk
+from ethsync.wire.snap import MAX_TRIE_NODE_LOOKUPS, GetTrieNodes
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ethsync.sync.local_trie import LocalTrie
+    from ethsync.sync.progress import Stage
+    from ethsync.sync.walk import Region
+
+LIKELY_NODE = 400.0
+"""Bytes of a node on the wire until some have been seen: a branch with 12 children, a leaf has a third of it."""
+
+
+@dataclass(slots=True, eq=False)
+class HealedTrie:
+    """One trie under way. account: hash of whose storage it is, empty for the account trie.
+
+    keep: stores pages that change. finished: called once everything is with the writer.
+    """
+
+    account: bytes
+    local: LocalTrie
+    walk: Walk
+    keep: Callable[[list[UpdatedPage]], Awaitable[None]]
+    finished: Callable[[], Awaitable[None]]
+    writing: int = 0
+
+
+def healed_trie(
+    account: bytes,
+    local: LocalTrie,
+    root: bytes,
+    keep: Callable[[list[UpdatedPage]], Awaitable[None]],
+    finished: Callable[[], Awaitable[None]],
+) -> HealedTrie:
+    """Begin to heal a trie toward a root."""
+    walk = Walk(root, local.depth, lambda path: map(local.path, local.under(path)))
+    return HealedTrie(account, local, walk, keep, finished)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NodesJob:
+    """Ask for nodes of one or more tries under the same state root."""
+
+    parts: list[tuple[HealedTrie, Wanted]]
+    root: bytes
+    budget: int
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes are asked for."""
+        return sum(len(wanted) for _, wanted in self.parts)
+
+    def make(self, request_id: int) -> GetTrieNodes:
+        """The request: one path set per node of the account trie, one per storage trie."""
+        sets: list[tuple[bytes, ...]] = []
+        for trie, wanted in self.parts:
+            paths = compact_paths(wanted)
+            sets += [(trie.account, *paths)] if trie.account else [(path,) for path in paths]
+        return GetTrieNodes(request_id, self.root, tuple(sets), self.budget)
+
+
+def compact_paths(wanted: Wanted) -> list[bytes]:
+    """Hex-prefix encoding of the paths of nodes (Yellow Paper, appendix C); none of them is that of a leaf's key."""
+    paths = wanted.paths.tobytes()
+    found = []
+    for k, depth in enumerate(wanted.depths.tolist()):
+        whole = paths[32 * k : 32 * k + (depth + 1) // 2]
+        if depth & 1:
+            number = (1 << 4 * depth) | int.from_bytes(whole, "big") >> 4
+            found.append(number.to_bytes(len(whole), "big"))
+        else:
+            found.append(b"\0" + whole)
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What a reply says of each trie: the nodes that came, those that did not, and the difference."""
+
+    parts: list[tuple[HealedTrie, Wanted, Wanted, Difference]]
+    nodes: int
+
+
+def prove_nodes(job: NodesJob, payload: bytes) -> _Found:
+    """Check the nodes of a reply by their hashes and compare them with what is stored. Runs in a thread.
+
+    Raises MalformedMessage; Disproved for a node that was not asked for; DatadirDamaged.
+    """
+    blobs = scan_blobs(payload, job.nodes)
+    everything = Wanted(
+        np.concatenate([wanted.paths for _, wanted in job.parts]),
+        np.concatenate([wanted.depths for _, wanted in job.parts]),
+        np.concatenate([wanted.hashes for _, wanted in job.parts]),
+    )
+    rows, places = match_nodes(blobs, everything)
+    came = np.zeros(len(everything), np.bool_)
+    came[rows] = True
+    place_of = np.zeros(len(everything), np.int64)
+    place_of[rows] = places
+    parts = []
+    first = 0
+    for trie, wanted in job.parts:
+        mine = slice(first, first + len(wanted))
+        first += len(wanted)
+        here = np.flatnonzero(came[mine])
+        served, missing = wanted.rows(here), wanted.rows(np.flatnonzero(~came[mine]))
+        parts.append((trie, served, missing, trie.local.compare(blobs, place_of[mine][here], served)))
+    return _Found(parts, len(rows))
+
+
+@dataclass(slots=True, eq=False)
+class HealingStage:
+    """Heals tries, the oldest first. `root` is the state root under which peers are asked."""
+
+    root: bytes
+    limiter: trio.CapacityLimiter
+    counters: Stage
+    tries: list[HealedTrie] = field(default_factory=list)
+    kind: RequestKind = RequestKind.NODES
+    _node_bytes: float = LIKELY_NODE
+    _out: set[NodesJob] = field(default_factory=set)
+
+    @property
+    def done(self) -> bool:
+        """Whether every trie is healed, and its pages are with the writer."""
+        return not self.tries
+
+    @property
+    def share(self) -> float:
+        """Share of the key space of all tries under way that is proven equal, 0 to 1."""
+        return sum(trie.walk.equal for trie in self.tries) / len(self.tries) if self.tries else 1.0
+
+    def add(self, trie: HealedTrie) -> None:
+        """Heal one more trie."""
+        self.tries.append(trie)
+
+    def ready(self) -> int:
+        """Requests that the waiting nodes are good for."""
+        waiting = sum(trie.walk.waiting for trie in self.tries)
+        return -(-waiting // MAX_TRIE_NODE_LOOKUPS)
+
+    def take(self, budget: int) -> NodesJob:
+        """Take as many nodes as are expected to fill the budget, from the first tries that have some."""
+        room = max(1, min(int(budget / self._node_bytes), MAX_TRIE_NODE_LOOKUPS))
+        parts = []
+        for trie in self.tries:
+            if room and trie.walk.waiting:
+                wanted = trie.walk.take(room)
+                room -= len(wanted)
+                parts.append((trie, wanted))
+        job = NodesJob(parts, self.root, budget)
+        self._out.add(job)
+        self.counters.in_flight = len(self._out)
+        return job
+
+    def give_back(self, job: NodesJob) -> None:
+        """The nodes must be asked for again."""
+        if job in self._out:
+            self._end(job)
+            for trie, wanted in job.parts:
+                trie.walk.give_back(wanted)
+
+    def _end(self, job: NodesJob) -> None:
+        self._out.discard(job)
+        self.counters.in_flight = len(self._out)
+
+    async def process(self, job: NodesJob, payload: bytes) -> Outcome:
+        """Check the nodes, go on below those that differ, and write the pages that are finished by it."""
+        if job not in self._out:
+            return Outcome.DUPLICATE
+        try:
+            found = await trio.to_thread.run_sync(prove_nodes, job, payload, limiter=self.limiter)
+        except PeerError:
+            self.give_back(job)
+            raise
+        if job not in self._out:
+            return Outcome.DUPLICATE
+        if not found.nodes:
+            self.give_back(job)
+            return Outcome.EMPTY
+        self._end(job)
+        self._node_bytes += 0.2 * (len(payload) / found.nodes - self._node_bytes)
+        self.counters.items += found.nodes
+        self.counters.bytes += len(payload)
+        for trie, served, missing, difference in found.parts:
+            trie.walk.give_back(missing)
+            trie.walk.supply(served, difference)
+        for trie, _, _, _ in found.parts:
+            await self._write(trie, trie.walk.take_finished())
+            await self._look_at(trie)
+        return Outcome.SERVED
+
+    async def abandon(self) -> None:
+        """End all walks, because the root has moved. What was found so far is written."""
+        tries, self.tries = self.tries, []
+        self._out.clear()
+        self.counters.in_flight = 0
+        for trie in tries:
+            await self._write(trie, trie.walk.abandon())
+
+    async def _write(self, trie: HealedTrie, regions: list[Region]) -> None:
+        if not regions:
+            return
+        trie.writing += 1
+        try:
+            pages = await trio.to_thread.run_sync(updated_pages, trie.local, regions, limiter=self.limiter)
+            if pages:
+                await trie.keep(pages)
+        finally:
+            trie.writing -= 1
+
+    async def _look_at(self, trie: HealedTrie) -> None:
+        if trie in self.tries and trie.walk.done and not trie.writing:
+            self.tries.remove(trie)
+            await trie.finished()
