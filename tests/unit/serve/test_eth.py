@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import rlp as oracle
 
 from ethsync.errors import HandshakeFailed, UselessPeer
 from ethsync.networks import Network
@@ -13,13 +14,17 @@ from ethsync.serve.demo import demo_network, head_header
 from ethsync.serve.eth import EthService
 from ethsync.wire import eth
 from ethsync.wire.eth import (
+    BlockAccessLists,
     BlockBodies,
     BlockHeaders,
     BlockRangeUpdate,
+    GetBlockAccessLists,
     GetBlockBodies,
     GetBlockHeaders,
+    GetPartialReceipts,
     GetPooledTransactions,
     GetReceipts,
+    PartialReceipts,
     PooledTransactions,
     Receipts,
 )
@@ -83,6 +88,21 @@ def test_bodies_receipts_and_transactions_are_not_held(service: EthService) -> N
     assert service.answer(69, GetBlockBodies(1, wanted)) == BlockBodies(1)
     assert service.answer(69, GetReceipts(2, wanted)) == Receipts(2)
     assert service.answer(69, GetPooledTransactions(3, wanted)) == PooledTransactions(3)
+    assert service.answer(70, GetPartialReceipts(4, wanted)) == PartialReceipts(4)
+    assert service.answer(71, GetBlockAccessLists(5, wanted)) == BlockAccessLists(5, (b"\x80",))
+
+
+@pytest.mark.parametrize("version", eth.VERSIONS)
+def test_every_request_of_a_version_has_an_answer_that_it_can_read(service: EthService, version: int) -> None:
+    requests = [message for message in eth.VERSIONS[version].messages if message.name.startswith("GET_")]
+    assert len(requests) == (5 if version == 71 else 4)
+    for message in requests:
+        body: list[object] = [0, 1, 0, 0] if message is eth.EthMessage.GET_BLOCK_HEADERS else [b"\x01" * 32]
+        index = [0] if version >= 70 and message is eth.EthMessage.GET_RECEIPTS else []
+        answer = service.answer(version, eth.decode(version, message, oracle.encode([9, *index, body])))
+        assert answer is not None
+        assert answer.message == message + 1
+        assert eth.decode(version, answer.message, answer.encode()) == answer
 
 
 def test_announcements_and_unasked_replies_get_no_answer(service: EthService) -> None:
