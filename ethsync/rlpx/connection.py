@@ -43,6 +43,9 @@ PING_INTERVAL = 15.0
 DISCONNECT_TIMEOUT = 1.0
 """Seconds that a farewell may take (geth p2p/transport.go, discWriteTimeout)."""
 
+QUIT_TIMEOUT = 0.5
+"""Seconds for it when we leave of our own accord: people who press Ctrl-C wait for this."""
+
 HELLO_FRAME_LIMIT = 1 + p2p.MAX_SIZE
 """Longest first frame: message id and Hello."""
 
@@ -127,9 +130,12 @@ class Connection:
             if message is not None:
                 return message
 
-    async def disconnect(self, reason: DisconnectReason) -> None:
-        """Tell the peer why we leave, if that works within a second, and close the stream. Never raises."""
-        with _farewell_scope(), suppress(PeerGone):
+    async def disconnect(self, reason: DisconnectReason, timeout: float = DISCONNECT_TIMEOUT) -> None:
+        """Tell the peer why we leave, if that works within `timeout` seconds, and close the stream.
+
+        Raises nothing. Only the first reason is told.
+        """
+        with _farewell_scope(timeout), suppress(PeerGone):
             await self._link.send(P2PMessage.DISCONNECT, p2p.encode_disconnect(reason), compress=self._compress)
         await self._link.end(PeerGone(f"we hung up: {p2p.describe_reason(reason)}"))
 
@@ -180,8 +186,8 @@ class Connection:
             raise gone
 
 
-def _farewell_scope() -> trio.CancelScope:
-    return trio.CancelScope(deadline=trio.current_time() + DISCONNECT_TIMEOUT, shield=True)
+def _farewell_scope(timeout: float) -> trio.CancelScope:
+    return trio.CancelScope(deadline=trio.current_time() + timeout, shield=True)
 
 
 def _farewell(frame: Frame) -> PeerGone:
@@ -204,7 +210,8 @@ async def open_connection(
 ) -> AsyncIterator[Connection]:
     """Connect as the dialling side: handshake, Hello, and a connection that stays alive inside the block.
 
-    The stream is closed at the end, whatever happens. A `PeerError` out of the body is told to the peer first.
+    The stream is closed at the end, whatever happens. A `PeerError` out of the body is told to the peer first; if the
+    body just ends or is cancelled, the peer is told that we quit (which takes half a second at most).
     `limiter` bounds the threads that compress and inflate. Raises `PeerGone`, `MalformedMessage`, `HandshakeFailed`
     (with reason), `UselessPeer`.
     """
@@ -284,22 +291,28 @@ async def _exchange_hello(link: Link, hello: Hello) -> Hello:
 
 async def _refuse(link: Link, reason: DisconnectReason) -> None:
     """Disconnect before Snappy is agreed on: uncompressed, as geth does."""
-    with _farewell_scope(), suppress(PeerGone):
+    with _farewell_scope(DISCONNECT_TIMEOUT), suppress(PeerGone):
         await link.send(P2PMessage.DISCONNECT, p2p.encode_disconnect(reason), compress=False)
 
 
 @asynccontextmanager
 async def _kept_alive(connection: Connection) -> AsyncIterator[None]:
-    """Run `keep_alive` beside the body; an error of the body passes through as it is, not inside a group."""
+    """Run `keep_alive` beside the body; an error of the body passes through as it is, not inside a group.
+
+    The peer is told why we leave, unless it or we have said goodbye already.
+    """
     failure: EthsyncError | BaseExceptionGroup[BaseException] | None = None
+    reason: DisconnectReason | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.keep_alive)
         try:
             yield
         except (EthsyncError, BaseExceptionGroup) as error:
-            failure = error
-            reason = _reason_for(error)
-            if reason is not None:
+            failure, reason = error, _reason_for(error)
+        finally:
+            if reason is None:
+                await connection.disconnect(DisconnectReason.CLIENT_QUITTING, QUIT_TIMEOUT)
+            else:
                 await connection.disconnect(reason)
         nursery.cancel_scope.cancel()
     if failure is not None:

@@ -43,6 +43,8 @@ class Watch(ServerCounters):
 
     alarms: list[tuple[int, trio.Event]] = field(default_factory=list)
     farewells: list[int | None] = field(default_factory=list)
+    goodbye: trio.Event = field(default_factory=trio.Event)
+    """Set when the first client has left."""
 
     def served(self, size: int) -> trio.Event:
         """An event for the reply with which `size` bytes are reached."""
@@ -87,6 +89,7 @@ class AttentiveSession(Session):
             await super().run()
         except (PeerGone, BaseExceptionGroup) as error:
             watch.farewells += [gone.remote_reason for gone in _all(error) if isinstance(gone, PeerGone)]
+            watch.goodbye.set()
             raise
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from ethsync.errors import StateUnavailable
+from ethsync.errors import DisconnectReason, StateUnavailable
 from ethsync.serve.profiles import PROFILES, Profile
 from ethsync.state.view import StateView
 from ethsync.wire.snap import SnapMessage
@@ -48,6 +48,14 @@ async def assert_whole(synced: Synced, state: StateView, datadir: Path) -> None:
 async def test_one_honest_peer_is_enough(profile: str, state: StateView, tmp_path: Path) -> None:
     synced, _ = await sync(state, tmp_path / "d", profile)
     await assert_whole(synced, state, tmp_path / "d")
+
+
+async def test_peers_are_told_when_the_sync_is_done(small_state: StateView, tmp_path: Path) -> None:
+    async with open_hosts(small_state, "geth", "silent") as hosts:
+        await sync_from(hosts, tmp_path / "d")
+        for host in hosts:
+            await host.watch.goodbye.wait()
+            assert host.watch.farewells == [DisconnectReason.CLIENT_QUITTING]
 
 
 @pytest.mark.parametrize("profile", TIRESOME)

@@ -12,6 +12,7 @@ from random import Random
 import pytest
 import trio
 
+from ethsync.errors import DisconnectReason
 from ethsync.serve.profiles import PROFILES
 from ethsync.serve.spec import SyntheticSpec
 from ethsync.serve.synthetic import create_synthetic
@@ -106,5 +107,9 @@ async def test_a_signal_before_anything_was_reached(state: StateView, tmp_path: 
         async with open_process(snap_command(state, [host], tmp_path / "d")) as running:
             await connected.wait()
             ended = await running.stop(signal.SIGINT)
+        # Its peer is told that it quits, as by other clients.
+        with trio.fail_after(FAREWELL_SECONDS):
+            await host.watch.goodbye.wait()
+        assert host.watch.farewells == [DisconnectReason.CLIENT_QUITTING]
     assert ended.code == 130
     assert "nothing was stored yet" in ended.errors
