@@ -100,10 +100,10 @@ def test_nobody_has_two_slots() -> None:
 
 def test_it_is_known_how_many_dials_are_of_use() -> None:
     slots = Slots(10)
-    assert (slots.free_outbound, slots.useful_dials) == (7, 14)
+    assert (slots.free_outbound, slots.useful_dials) == (7, 56)
     for n in range(6):
         admit(slots, n)
-    assert (slots.free_outbound, slots.useful_dials) == (1, 2)
+    assert (slots.free_outbound, slots.useful_dials) == (1, 8)
     admit(slots, 6)
     assert (slots.free_outbound, slots.useful_dials) == (0, 0)
 
