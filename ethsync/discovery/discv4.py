@@ -247,6 +247,8 @@ class Discv4:
         """Cheapest first: a signature is checked only if nothing else speaks against the packet."""
         if not source.port or not self._gate.admits_packet(source, now):
             return self._drop("too many packets")
+        if wire.is_answer(data) and not self.calls.at(source):
+            return self._drop("unsolicited")
         message = wire.decode_message(data)
         if message is None:
             return self._drop("unknown type")

@@ -171,6 +171,11 @@ def is_packet(data: bytes) -> bool:
     return keccak256(data[HASH_SIZE:]) == data[:HASH_SIZE]
 
 
+def is_answer(packet: bytes) -> bool:
+    """Whether a packet is of a type that only answers: it may have many nodes, and reading them costs time."""
+    return packet[HEAD_SIZE] in (Pong.kind, Neighbors.kind, RecordResponse.kind)
+
+
 def signer(packet: bytes) -> bytes:
     """Return the key (64 bytes) that signed a packet. Raises `MalformedMessage` if none did."""
     return keys.identity(keys.recover(keccak256(packet[HEAD_SIZE:]), packet[HASH_SIZE:HEAD_SIZE]))

@@ -81,6 +81,17 @@ def test_answers_that_nobody_waits_for_cost_no_signature() -> None:
     assert bench.discv4.counts == {"dropped unsolicited": 3}
 
 
+def test_answers_that_nobody_waits_for_are_not_even_read() -> None:
+    bench = Bench()
+    remote = Remote(bench)
+    for kind in (wire.Pong.kind, wire.Neighbors.kind, wire.RecordResponse.kind):
+        signed = (
+            remote.key.sign_recoverable(bytes(32), hasher=None) + bytes((kind,)) + b"\xc1"
+        )  # a list that is cut off
+        assert bench.discv4.receive(keccak256(signed) + signed, remote.endpoint, 0.0)
+    assert bench.discv4.counts == {"dropped unsolicited": 3}
+
+
 def test_pings_from_one_address_are_answered_at_a_bounded_rate() -> None:
     bench = Bench(Limits(pongs=5.0, pong_burst=10.0))
     remote = Remote(bench)
