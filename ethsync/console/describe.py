@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING
 
+from ethsync.console.blocks import block_lines
 from ethsync.errors import MalformedMessage
 from ethsync.rlpx.capabilities import split_message_id
 from ethsync.ui.numbers import printable
 from ethsync.wire import eth, p2p, rlp, snap
 from ethsync.wire.eth import EthMessage
-from ethsync.wire.headers import decode_header
 from ethsync.wire.p2p import P2PMessage
 from ethsync.wire.snap import REQUEST_DECODERS, SnapMessage
 
@@ -60,17 +60,13 @@ def _fields(shared: Mapping[str, SharedCapability], message_id: int, payload: by
         return None
     capability, code = split_message_id(shared, message_id)
     if capability == eth.NAME:
-        packet = eth.decode(shared[capability].version, code, payload)
-        if isinstance(packet, eth.BlockHeaders):
-            return _headers(packet)
-        return None if packet is None or _holds_raw_items(packet) else _named(packet)
+        version = shared[capability].version
+        packet = eth.decode(version, code, payload)
+        if packet is None or isinstance(packet, eth.PooledTransactions):  # what is not looked into shows more as a tree
+            return None
+        return block_lines(version, packet) or _named(packet)
     decoder = REQUEST_DECODERS.get(SnapMessage(code)) if capability == snap.NAME else None
     return None if decoder is None else _named(decoder(payload))
-
-
-def _holds_raw_items(packet: object) -> bool:
-    """Whether a packet carries RLP that is not looked into: its tree says more."""
-    return isinstance(packet, eth.BlockBodies | eth.Receipts | eth.PooledTransactions)
 
 
 def _named(packet: object) -> list[str]:
@@ -86,18 +82,6 @@ def _value(value: object) -> str:
         shown = ", ".join(_value(item) for item in value[:MOST_ITEMS])
         return f"[{shown}{f', … {len(value)} in all' if len(value) > MOST_ITEMS else ''}]"
     return str(value)
-
-
-def _headers(packet: eth.BlockHeaders) -> list[str]:
-    lines = [f"request_id: {packet.request_id}", f"headers: {len(packet.headers)}"]
-    for raw in packet.headers[:MOST_ITEMS]:
-        header = decode_header(raw)
-        lines.append(
-            f"  {header.number} 0x{header.hash.hex()} time {header.timestamp} state root 0x{header.state_root.hex()}"
-        )
-    if len(packet.headers) > MOST_ITEMS:
-        lines.append(f"  … {len(packet.headers) - MOST_ITEMS} more")
-    return lines
 
 
 def tree(item: RLPItem, depth: int = 0) -> list[str]:

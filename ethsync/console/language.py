@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ethsync.errors import ConfigError
@@ -124,6 +124,26 @@ def _by_hash(capability: str, kind: Callable[[int, tuple[bytes, ...]], Any]) -> 
     return act
 
 
+def _receipts(words: list[str], known: Known) -> Action:
+    positional, options = _options(words, "index")
+    shared = known.shared.get(eth.NAME)
+    request = eth.RECEIPT_REQUESTS[shared.version if shared else max(eth.VERSIONS)](
+        known.next_id(), tuple(hash_of(word) for word in _needed(positional, "a hash"))
+    )
+    if "index" in options:
+        if not isinstance(request, eth.GetPartialReceipts):
+            raise ConfigError("receipts from an index on exist from eth/70 on")
+        request = replace(request, first_index=number(options["index"]))
+    return _request(eth.NAME, request.message, request.encode(), known)
+
+
+def _range(words: list[str], known: Known) -> Action:
+    if len(words) != 3:
+        raise ConfigError("which blocks?", hint=COMMANDS["range"].usage)
+    update = eth.BlockRangeUpdate(number(words[0]), number(words[1]), hash_of(words[2]))
+    return _request(eth.NAME, update.message, update.encode(), known)
+
+
 def _accounts(words: list[str], known: Known) -> Action:
     positional, options = _options(words, "origin", "limit", "bytes")
     request = snap.GetAccountRange(
@@ -185,7 +205,11 @@ COMMANDS: Mapping[str, Command] = {
     "ping": Command("ping", "a base protocol Ping", _ping),
     "headers": Command("headers head|NUMBER|0xHASH [COUNT [SKIP [reverse]]]", "eth GetBlockHeaders", _headers),
     "bodies": Command("bodies 0xHASH…", "eth GetBlockBodies", _by_hash(eth.NAME, eth.GetBlockBodies)),
-    "receipts": Command("receipts 0xHASH…", "eth GetReceipts", _by_hash(eth.NAME, eth.GetReceipts)),
+    "receipts": Command("receipts 0xHASH… [index=N]", "eth GetReceipts", _receipts),
+    "accesslists": Command(
+        "accesslists 0xHASH…", "eth GetBlockAccessLists (eth/71)", _by_hash(eth.NAME, eth.GetBlockAccessLists)
+    ),
+    "range": Command("range EARLIEST LATEST 0xHASH", "eth BlockRangeUpdate (eth/69)", _range),
     "transactions": Command(
         "transactions 0xHASH…", "eth GetPooledTransactions", _by_hash(eth.NAME, eth.GetPooledTransactions)
     ),

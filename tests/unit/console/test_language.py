@@ -52,6 +52,22 @@ def test_requests_of_eth(line: str, request_: eth.EthPacket) -> None:
     assert eth.decode(69, action.message_id - ETH, action.payload) == request_
 
 
+@pytest.mark.parametrize(
+    ("line", "request_"),
+    [
+        (f"receipts {HASH.hex()}", eth.GetPartialReceipts(1, (HASH,))),
+        (f"receipts {HASH.hex()} index=300", eth.GetPartialReceipts(1, (HASH,), 300)),
+        (f"accesslists {HASH.hex()} {ROOT.hex()}", eth.GetBlockAccessLists(1, (HASH, ROOT))),
+        (f"range 5 1000 {HASH.hex()}", eth.BlockRangeUpdate(5, 1000, HASH)),
+    ],
+)
+def test_requests_of_eth_71(line: str, request_: eth.EthPacket) -> None:
+    newest = (Capability("eth", 71), Capability("snap", 1))
+    action = parse_line(line, Known(negotiate(newest, newest)))
+    assert isinstance(action, Send)
+    assert eth.decode(71, action.message_id - ETH, action.payload) == request_
+
+
 def test_requests_of_snap_know_the_last_headers_state_root() -> None:
     whole = snap_request("accounts bytes=300", SnapMessage.GET_ACCOUNT_RANGE)
     assert (whole.root, whole.origin, whole.limit, whole.response_bytes) == (ROOT, bytes(32), b"\xff" * 32, 300)  # type: ignore[union-attr]
@@ -100,6 +116,9 @@ def test_other_lines() -> None:
         ("send eth 0 [-1]", "no RLP form"),
         ("send eth 0 [", "not JSON"),
         ("raw", "which message id"),
+        (f"receipts {HASH.hex()} index=3", "exist from eth/70 on"),
+        (f"accesslists {HASH.hex()}", "eth/69 has no message 0x12"),
+        ("range 5 6", "which blocks"),
         ("headers 'x", "cannot read that"),
     ],
 )
