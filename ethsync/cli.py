@@ -36,10 +36,13 @@ def commands() -> None:
 
 @commands.command()
 @click.option("--network", required=True, help="mainnet, sepolia, hoodi, holesky, a geth genesis JSON, or demo.")
-@click.option("--peer", "peers", multiple=True, metavar="ENODE|ENR", help="A node to sync from; may be repeated.")
+@click.option(
+    "--peer", "peers", multiple=True, metavar="ENODE|ENR", help="A node that always has a slot; may be repeated."
+)
+@click.option("--trusted-peer", "trusted", multiple=True, metavar="ENODE|ENR", help="The same, beyond --max-peers.")
 @click.option("--discovery", metavar="v5,v4,dns|none", help="How to find peers.  [default: all, on built-in networks]")
 @click.option("--bootnode", "boot_nodes", multiple=True, metavar="ENODE|ENR", help="Another node to begin with.")
-@click.option("--max-peers", default=50, show_default=True)
+@click.option("--max-peers", type=click.IntRange(min=1), default=50, show_default=True, help="A third may dial us.")
 @click.option("--listen", multiple=True, metavar="IP[:PORT]", help="UDP and TCP; twice for both IP versions.")
 @click.option("--announce", metavar="IP[:TCP[:UDP]]", help="Our public address, where it is not the one we listen on.")
 @click.option("--head", metavar="hash:0x…", help="The block to trust: its state is what is synced.")
@@ -53,6 +56,7 @@ def commands() -> None:
 def snap(
     network: str,
     peers: tuple[str, ...],
+    trusted: tuple[str, ...],
     discovery: str | None,
     boot_nodes: tuple[str, ...],
     max_peers: int,
@@ -73,7 +77,7 @@ def snap(
     return run(
         SnapCommand(
             network, peers, head, datadir, report, min_free << 20, patience, log_format, log_level, sys.argv,
-            discovery, max_peers, listen, announce, boot_nodes, forks,
+            discovery, max_peers, listen, announce, boot_nodes, forks, trusted,
         )
     )  # fmt: skip
 

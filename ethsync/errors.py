@@ -79,6 +79,15 @@ class OtherChain(UselessPeer):
     """It follows another network, genesis block or fork."""
 
 
+class NoSlot(HandshakeFailed):
+    """We have no room for it, or need its slot for another one: nobody's fault."""
+
+    def __init__(
+        self, message: str, *, hint: str = "", reason: DisconnectReason = DisconnectReason.TOO_MANY_PEERS
+    ) -> None:
+        super().__init__(message, hint=hint, reason=reason)
+
+
 class Disproved(PeerError):
     """Data that contradicts the hash it was asked for by: a lie, not an accident."""
 

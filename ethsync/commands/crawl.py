@@ -40,13 +40,13 @@ def run(
     ours = load_network(network)
     known = [ours, *(load_network(name) for name in BUILT_IN if name != ours.name)]
     wanted = parse_protocols(protocols)
+    if not wanted:
+        raise ConfigError("a crawl needs a discovery protocol", hint="--discovery v5,v4,dns")
     with open_sink(output) as sink, tempfile.TemporaryDirectory(prefix="ethsync-crawl-") as directory:
         finding = make_finding(
             ours, Path(directory), protocols=wanted, max_peers=0, listen=listen, announce=None,
             more_boot_nodes=boot_nodes,
         )  # fmt: skip
-        if finding is None:
-            raise ConfigError("a crawl needs a discovery protocol", hint="--discovery v5,v4,dns")
         trio.run(_crawl, ours, known, sink, finding, 60 * minutes)
     return 0
 

@@ -6,6 +6,7 @@ import time
 from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING
 
+from ethsync.commands.targets import parse_target
 from ethsync.discovery.forks import presumed_head
 from ethsync.discovery.local_record import Announcement
 from ethsync.discovery.node import Endpoint
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PROTOCOLS = ("v5", "v4", "dns")
 DEFAULT_PORT = 30303  # devp2p's (go-ethereum node/defaults.go, ListenAddr)
+DEFAULT_LISTEN = (f"0.0.0.0:{DEFAULT_PORT}",)
 
 
 def parse_protocols(text: str) -> frozenset[str]:
@@ -70,19 +72,21 @@ def make_finding(
     listen: Sequence[str],
     announce: str | None,
     more_boot_nodes: Sequence[str],
-) -> Finding | None:
-    """How to find peers; None if no protocol is wanted. Raises ConfigError."""
-    if not protocols:
-        return None
+    trusted: Sequence[str] = (),
+) -> Finding:
+    """How to find peers, and who may come. Raises ConfigError.
+
+    Without any protocol we listen only where we are told to: nobody could know of us otherwise.
+    """
     known = (*more_boot_nodes, *network.boot_nodes, *network.v5_boot_nodes)
     list(boot_nodes(known))  # a wrong one is to be named now and not in a minute
     options = DiscoveryOptions(
         protocols,
         known,
         network.dns,
-        [parse_listen(text) for text in listen] or [Endpoint(IPv4Address("0.0.0.0"), DEFAULT_PORT)],
+        [parse_listen(text) for text in listen or (DEFAULT_LISTEN if protocols else ())],
         directory,
         network.forks.fork_id(*presumed_head(network.forks, time.time())),
         parse_announce(announce) if announce is not None else Announcement(),
     )
-    return Finding(options, max_peers)
+    return Finding(options, max_peers, trusted=[parse_target(text) for text in trusted])

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import coincurve
 import trio
 
 from ethsync.cli import EXIT_INTERRUPTED
@@ -23,7 +22,7 @@ from ethsync.commands.targets import parse_target
 from ethsync.errors import ConfigError, EthsyncError
 from ethsync.logs import LogFormat, configure_logging
 from ethsync.networks import BUILT_IN, Network, load_network, parse_fork_override, with_fork
-from ethsync.peers.dialer import MAX_PEERS
+from ethsync.peers.slots import MOST_PEERS
 from ethsync.serve.spec import DEMO_SPEC
 from ethsync.sync.heads import FORM, parse_head
 from ethsync.sync.progress import Phase, Progress
@@ -59,12 +58,13 @@ class SnapCommand:
     arguments: Sequence[str]
     discovery: str | None = None
     """Protocols as `--discovery` names them; None for all on built-in networks and none on others."""
-    max_peers: int = MAX_PEERS
+    max_peers: int = MOST_PEERS
     listen: Sequence[str] = ()
     announce: str | None = None
     boot_nodes: Sequence[str] = ()
     forks: Sequence[str] = ()
     """Forks with their times, as `--override-fork` names them."""
+    trusted_peers: Sequence[str] = ()
 
 
 def run(command: SnapCommand) -> int:
@@ -155,7 +155,6 @@ async def _display_scope(
 @asynccontextmanager
 async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
     """What to sync; for the demo with a serving process that lives as long as the block."""
-    key = coincurve.PrivateKey()
     async with AsyncExitStack() as stack:
         if command.network == DEMO:
             if command.peers or command.head:
@@ -166,9 +165,8 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
             place = command.datadir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ethsync-demo-")))
             network = replace(load_network(server.genesis), name=DEMO)
             yield SnapOptions(
-                network, [parse_enode(server.enode)], parse_head(server.head), place, key, command.min_free,
-                command.patience,
-            )  # fmt: skip
+                network, [parse_enode(server.enode)], parse_head(server.head), place, command.min_free, command.patience
+            )
             return
         network = load_network(command.network)
         for text in command.forks:
@@ -176,14 +174,12 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
         place = command.datadir or default_datadir(network.name)
         finding = make_finding(
             network, place, protocols=_protocols(command, network), max_peers=command.max_peers, listen=command.listen,
-            announce=command.announce, more_boot_nodes=command.boot_nodes,
+            announce=command.announce, more_boot_nodes=command.boot_nodes, trusted=command.trusted_peers,
         )  # fmt: skip
         peers = [parse_target(text) for text in command.peers]
-        if not peers and finding is None:
+        if not peers and not finding.trusted and not finding.discovery.protocols:
             raise ConfigError("no peer to sync from", hint="name nodes with --peer enode://…, or let it --discovery v5")
-        yield SnapOptions(
-            network, peers, _head(command), place, key, command.min_free, command.patience, finding=finding
-        )
+        yield SnapOptions(network, peers, _head(command), place, command.min_free, command.patience, finding=finding)
 
 
 def _protocols(command: SnapCommand, network: Network) -> frozenset[str]:

@@ -12,6 +12,7 @@ import trio
 
 from ethsync.discovery.address_vote import AddressVote
 from ethsync.discovery.addresses import is_loopback
+from ethsync.discovery.announcer import Announcer
 from ethsync.discovery.candidate import Source
 from ethsync.discovery.discv4 import Discv4
 from ethsync.discovery.discv5 import Discv5
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from ethsync.discovery.identity import Identity
     from ethsync.discovery.node import Endpoint, Node
-    from ethsync.discovery.protocol import AddressSeen, DiscoveryProtocol
+    from ethsync.discovery.protocol import DiscoveryProtocol
     from ethsync.wire.forkid import ForkId
 
 DNS_QUEUE = 16
@@ -54,10 +55,18 @@ class DiscoveryOptions:
     announce: Announcement = Announcement()  # noqa: RUF009 - frozen, so it may be shared
 
 
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """Discovery at work: who finds nodes, and who tells others of us."""
+
+    finder: Finder
+    announcer: Announcer
+
+
 @asynccontextmanager
 async def open_discovery(
     options: DiscoveryOptions, wall_time: float, found: Callable[[Source, Node], None]
-) -> AsyncIterator[Finder]:
+) -> AsyncIterator[Discovery]:
     """Look for nodes inside the block; `found` is called with each. `wall_time`: now, in Unix seconds.
 
     Raises ConfigError, StoreError.
@@ -68,22 +77,16 @@ async def open_discovery(
         await trio.to_thread.run_sync(save_identity, options.directory, ours.record, identity.seen)
         finder = _finder(options, identity, ours.record)
         vote = AddressVote(max((each.port for each in sockets.bound), default=0), _announced(options.announce))
+        announcer = Announcer(ours, vote, options.directory, finder.set_record)
 
         def hand_on(protocol: str, node: Node) -> None:
             found(SOURCES[protocol], node)
 
-        def address_seen(seen: AddressSeen) -> None:
-            winner = vote.count(seen, trio.current_time())
-            if winner is not None and ours.update(ours.announcement.at(winner)):
-                # Before anybody hears of the new number; on the event loop, because it happens once in five minutes.
-                winners = (vote.winner(version) for version in (4, 6))
-                save_identity(options.directory, ours.record, tuple(each for each in winners if each is not None))
-                finder.set_record(ours.record)
-
-        await nursery.start(run_discovery, finder, sockets, hand_on, address_seen)
+        await nursery.start(run_discovery, finder, sockets, hand_on, announcer.address_seen)
+        nursery.start_soon(announcer.run)
         if "dns" in options.protocols and options.dns:
             nursery.start_soon(_run_lists, options.dns, found)
-        yield finder
+        yield Discovery(finder, announcer)
         nursery.cancel_scope.cancel()
 
 

@@ -1,4 +1,4 @@
-"""Fills the pool: dials candidates as long as there are free slots, and tells them what came of it."""
+"""Fills the pool: dials candidates as long as there are slots for them, and tells them what came of it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ethsync.discovery.candidate import Reason, Usefulness
-from ethsync.errors import Disproved, PeerError
+from ethsync.discovery.candidates import MOST_DIALS
+from ethsync.errors import PeerError
 from ethsync.peers.failures import reason_of
 from ethsync.peers.greeting import dial_peer
-from ethsync.peers.peer import run_peer
-from ethsync.peers.track import OF_THE_CHAIN, Outcome, RequestKind
+from ethsync.peers.membership import be_peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +21,14 @@ if TYPE_CHECKING:
     from ethsync.discovery.candidates import Candidates
     from ethsync.discovery.node import Node
     from ethsync.peers.pool import PeerPool
-    from ethsync.peers.track import Record
+    from ethsync.wire.enode import Enode
 
-MAX_PEERS = 50  # geth node/defaults.go, MaxPeers
+BANNED_PAUSE = 600.0
+"""Seconds until a banned candidate is looked at again: bans end (`bans.DURATION`), though none of them that soon."""
+
+IDLE_PAUSE = 1.0
+"""Seconds between two looks at the candidates while all slots are taken, so that twenty thousand of them whose pauses
+end one after another do not keep us busy. A slot that becomes free is noticed at once."""
 
 
 class Dialer:
@@ -33,31 +37,23 @@ class Dialer:
     `wanted`, once set, is called with whether more nodes are wanted whenever that changes.
     """
 
-    def __init__(
-        self,
-        pool: PeerPool,
-        candidates: Candidates,
-        key: coincurve.PrivateKey,
-        max_peers: int = MAX_PEERS,
-    ) -> None:
+    def __init__(self, pool: PeerPool, candidates: Candidates, key: coincurve.PrivateKey) -> None:
         self.candidates = candidates
         self._pool = pool
         self._key = key
         self.wanted: Callable[[bool], None] | None = None
-        self._max_peers = max_peers
-        self._dialling = 0
+        self._dials = 0
         self._changed = trio.Event()
         self._was_wanted = True
 
-    def offer(self, source: Source, node: Node) -> None:
+    def offer(self, source: Source, node: Node | Enode) -> None:
         """A source named a node."""
         self.candidates.offer(node, source, trio.current_time())
-        self._changed.set()
+        self.look()
 
-    @property
-    def free_slots(self) -> int:
-        """How many more peers there may be, those being dialled counted as if they were connected."""
-        return self._max_peers - len(self._pool.peers) - self._dialling
+    def look(self) -> None:
+        """Something has changed: look whether somebody can be dialled."""
+        self._changed.set()
 
     async def run(self) -> None:
         """Dial until cancelled."""
@@ -65,17 +61,41 @@ class Dialer:
             while True:
                 self._changed = trio.Event()
                 now = trio.current_time()
-                in_use = {peer.enode.public_key for peer in self._pool.peers.values()} | self._pool.banned.keys()
-                while self.free_slots > 0 and (candidate := self.candidates.next(now, in_use)) is not None:
+                while (candidate := self._next(now)) is not None:
                     self.candidates.dialled(candidate.public_key, now)
-                    self._dialling += 1
+                    self._dials += 1
                     nursery.start_soon(self._dial, candidate)
                 self._say_wanted()
-                with trio.move_on_at(self.candidates.wake_at() if self.free_slots > 0 else float("inf")):
+                wake_at = self.candidates.wake_at()
+                if self._dials >= self._most_dials:
+                    wake_at = max(wake_at, now + IDLE_PAUSE)
+                with trio.move_on_at(wake_at):
                     await self._changed.wait()
 
+    @property
+    def _most_dials(self) -> int:
+        """How many dials of nodes that the user did not name may be under way."""
+        return min(MOST_DIALS, self._pool.slots.useful_dials)
+
+    def _next(self, now: float) -> Candidate | None:
+        """Whom to dial now. Named nodes come first, and need no free slot."""
+        while (candidate := self.candidates.next(now, self._pool.slots)) is not None:
+            key = candidate.public_key
+            banned = self._pool.is_banned(key, candidate.ip)
+            if banned is not None:
+                if key in self._pool.named:
+                    self._pool.failures[key] = f"{candidate.enode.host}:{candidate.tcp_port} is banned: {banned}"
+                self.candidates.defer(key, now + BANNED_PAUSE)
+            elif not candidate.is_fixed and self._dials >= self._most_dials:
+                return None
+            elif self._pool.slots.may_dial(candidate) is not None:
+                self.candidates.defer(key, now + self.candidates.redial)
+            else:
+                return candidate
+        return None
+
     def _say_wanted(self) -> None:
-        wanted = self.free_slots > 0
+        wanted = self._pool.slots.free_outbound > 0
         if wanted != self._was_wanted and self.wanted is not None:
             self._was_wanted = wanted
             self.wanted(wanted)
@@ -83,42 +103,30 @@ class Dialer:
     async def _dial(self, candidate: Candidate) -> None:
         """One connection from its dial to its end."""
         key, pool = candidate.public_key, self._pool
-        record: Record | None = None
-        received = 0
+        dialling = True
         failure: PeerError | None = None
+
+        def greeted() -> None:
+            nonlocal dialling
+            dialling = False
+            self._dials -= 1
+
         try:
-            async with dial_peer(pool.next_number(), candidate.enode, self._key, pool.view) as peer:
-                self._dialling -= 1
-                self.candidates.connected(key, peer.client, trio.current_time())
-                try:
-                    with pool.connected(peer):
-                        record = peer.record
-                        await run_peer(peer)
-                finally:
-                    received = peer.connection.bytes_received
+            greeting = dial_peer(pool.next_number(), candidate.enode, self._key, pool.view)
+            await be_peer(pool, self.candidates, greeting, greeted)
         except PeerError as error:
             failure = error
-            pool.failures[key] = str(error)
+            if key in pool.named and key not in pool.slots:
+                pool.failures[key] = str(error)
         finally:
             now = trio.current_time()
-            if record is None:
-                self._dialling -= 1
-                if failure is None:
-                    self.candidates.abandoned(key, now)
-                else:
-                    self.candidates.failed(key, reason_of(failure), now)
+            self._dials -= dialling
+            if dialling and failure is not None:
+                self.candidates.failed(key, reason_of(failure), now)
             else:
-                self.candidates.ended(key, _usefulness(record, received, failure, now), now)
-            self._changed.set()
+                self.candidates.abandoned(key, now)
+            self.look()
             pool.changed()
-
-
-def _usefulness(record: Record, received: int, failure: PeerError | None, now: float) -> Usefulness:
-    """What a connection was good for. Answers about the chain alone do not make a peer useful for a state."""
-    asked = sum(count for (kind, _), count in record.outcomes.items() if kind not in OF_THE_CHAIN)
-    served = any(record.outcomes[kind, Outcome.SERVED] for kind in RequestKind if kind not in OF_THE_CHAIN)
-    blame = Reason.LIED if isinstance(failure, Disproved) else None
-    return Usefulness(asked, received if served else 0, record.score(now), blame)
 
 
 async def run_dialer(dialer: Dialer, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

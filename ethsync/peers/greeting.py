@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
     import coincurve
 
+    from ethsync.discovery.node import Endpoint
     from ethsync.networks import Network
     from ethsync.rlpx.connection import Connection
+    from ethsync.wire.forkid import ForkId
 
 DIAL_TIMEOUT = 15.0  # seconds (geth p2p/dial.go, defaultDialTimeout)
 STATUS_TIMEOUT = 5.0  # seconds (geth eth/protocols/eth/handshake.go, handshakeTimeout)
@@ -48,6 +50,11 @@ class ChainView:
     network: Network
     head_number: int
     head_time: int
+
+    @property
+    def fork_id(self) -> ForkId:
+        """The fork id of that head."""
+        return self.network.forks.fork_id(self.head_number, self.head_time)
 
 
 def our_hello(key: coincurve.PrivateKey, port: int = 0) -> p2p.Hello:
@@ -74,16 +81,16 @@ async def dial_peer(number: int, enode: Enode, key: coincurve.PrivateKey, view: 
 @asynccontextmanager
 async def accept_peer(
     number: int,
-    stream: trio.SocketStream,
+    stream: trio.abc.Stream,
+    address: Endpoint,
     key: coincurve.PrivateKey,
     view: ChainView,
-    admit: Callable[[Connection], None],
+    check: Callable[[Connection], None],
 ) -> AsyncIterator[Peer]:
-    """The same for a node that dialled us. `admit` may refuse it after Hello, by raising a PeerError."""
-    address = stream.socket.getpeername()
+    """The same for a node that dialled us from `address`. `check` may refuse it after Hello, by raising a PeerError."""
     async with accept_connection(stream, key=key, hello=our_hello(key)) as connection:
-        admit(connection)
-        enode = Enode(connection.remote_public_key, address[0], address[1], 0)
+        check(connection)
+        enode = Enode(connection.remote_public_key, str(address.ip), address.port, 0)
         yield await _greet(number, enode, connection, view, inbound=True)
 
 
@@ -111,7 +118,7 @@ def our_status(version: int, view: ChainView) -> Status:
         version,
         network.network_id,
         network.genesis_hash,
-        network.forks.fork_id(view.head_number, view.head_time),
+        view.fork_id,
         network.genesis_hash,
         total_difficulty=0,
         earliest=0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import trio
@@ -10,16 +9,17 @@ import trio
 from ethsync.discovery.addresses import is_lan, is_loopback, subnet
 from ethsync.discovery.bounded import RateLimiter
 from ethsync.discovery.udp import endpoint_of
-from ethsync.errors import ConfigError, PeerError
+from ethsync.errors import ConfigError, DisconnectReason, HandshakeFailed, PeerError
 from ethsync.peers.greeting import accept_peer
-from ethsync.peers.peer import run_peer
+from ethsync.peers.membership import be_peer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import coincurve
 
     from ethsync.discovery.addresses import Subnet
+    from ethsync.discovery.candidates import Candidates
     from ethsync.discovery.node import Endpoint
     from ethsync.peers.pool import PeerPool
     from ethsync.rlpx.connection import Connection
@@ -47,44 +47,69 @@ class Throttle:
         return is_loopback(ip) or is_lan(ip) or self._subnets.allow(subnet(ip), now)
 
 
-async def run_listener(
-    pool: PeerPool,
-    key: coincurve.PrivateKey,
-    addresses: Sequence[Endpoint],
-    admit: Callable[[bytes, IPAddress, str], None],
-    *,
-    task_status: trio.TaskStatus[list[Endpoint]] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Listen until cancelled; report where. Whatever a node does ends its own connection at most.
+class Listener:
+    """Takes connections for one pool."""
 
-    `admit(public key, address, client)` refuses a node by raising a PeerError. Raises ConfigError if an address cannot
-    be used.
-    """
-    listeners = [await _listen(address) for address in addresses]
-    throttle = Throttle()
-    greetings = 0
+    def __init__(self, pool: PeerPool, candidates: Candidates, key: coincurve.PrivateKey) -> None:
+        self._pool = pool
+        self._candidates = candidates
+        self._key = key
+        self._throttle = Throttle()
+        self._greetings = 0
 
-    async def accept(stream: trio.SocketStream) -> None:
-        nonlocal greetings
-        ip = _peer_ip(stream)
-        if ip is None or greetings >= MOST_GREETINGS or not throttle.allow(ip, trio.current_time()):
+    async def accept(self, stream: trio.abc.Stream, address: Endpoint) -> None:
+        """One connection from `address`, to its end. Whatever the node does ends it at most."""
+        if not self._may_greet(address.ip, trio.current_time()):
             await trio.aclose_forcefully(stream)
             return
 
         def check(connection: Connection) -> None:
-            admit(connection.remote_public_key, ip, connection.remote_hello.client_id)
+            banned = self._pool.is_banned(connection.remote_public_key, address.ip)
+            if banned is not None:
+                raise HandshakeFailed(f"it is banned: {banned}", reason=DisconnectReason.USELESS_PEER)
 
-        greetings += 1
-        greeting = True
+        pool = self._pool
+        self._greetings += 1
+        waiting = True
+
+        def greeted() -> None:
+            nonlocal waiting
+            waiting = False
+            self._greetings -= 1
+
         try:
-            async with accept_peer(pool.next_number(), stream, key, pool.view, check) as peer:
-                greetings, greeting = greetings - 1, False
-                with pool.connected(peer):
-                    await run_peer(peer)
-        except* PeerError:  # told to it already
+            greeting = accept_peer(pool.next_number(), stream, address, self._key, pool.view, check)
+            await be_peer(pool, self._candidates, greeting, greeted)
+        except PeerError:  # told to it already
             pass
         finally:
-            greetings -= greeting
+            self._greetings -= waiting
+
+    def _may_greet(self, ip: IPAddress, now: float) -> bool:
+        """Whether a connection from there is worth a handshake. Nobody is counted that is turned away anyway."""
+        if self._greetings >= MOST_GREETINGS or self._pool.bans.is_address_banned(ip, self._pool.wall()) is not None:
+            return False
+        return self._throttle.allow(ip, now)
+
+
+async def run_listener(
+    pool: PeerPool,
+    candidates: Candidates,
+    key: coincurve.PrivateKey,
+    addresses: Sequence[Endpoint],
+    *,
+    task_status: trio.TaskStatus[list[Endpoint]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Listen until cancelled; report where. Raises ConfigError if an address cannot be used."""
+    listeners = [await _listen(address) for address in addresses]
+    listener = Listener(pool, candidates, key)
+
+    async def accept(stream: trio.SocketStream) -> None:
+        address = _remote(stream)
+        if address is None:
+            await trio.aclose_forcefully(stream)
+        else:
+            await listener.accept(stream, address)
 
     async with trio.open_nursery() as nursery:
         await nursery.start(trio.serve_listeners, accept, listeners)
@@ -101,10 +126,9 @@ async def _listen(address: Endpoint) -> trio.SocketListener:
     return listener
 
 
-def _peer_ip(stream: trio.SocketStream) -> IPAddress | None:
+def _remote(stream: trio.SocketStream) -> Endpoint | None:
     """The address of the other side; None if it has gone already."""
     try:
-        host = stream.socket.getpeername()[0]
+        return endpoint_of(stream.socket.getpeername())
     except OSError:
         return None
-    return ip_address(host.partition("%")[0])

@@ -81,6 +81,7 @@ class _Held:
     ip: IPAddress | None
     client: str
     fixed: bool
+    trusted: bool
     since: float
     standing: Standing = field(default_factory=Standing)
     before: Standing | None = None
@@ -141,13 +142,25 @@ class Slots:
         return self._crowded(candidate.ip)
 
     def admit(
-        self, key: bytes, ip: IPAddress | None, client: str, now: float, *, inbound: bool, fixed: bool = False
+        self,
+        key: bytes,
+        ip: IPAddress | None,
+        client: str,
+        now: float,
+        *,
+        inbound: bool,
+        fixed: bool = False,
+        trusted: bool = False,
     ) -> Admission:
-        """Decide on a node that has said Hello; unless it is refused it has its slot from now on."""
+        """Decide on a node that has greeted us; unless it is refused it has its slot from now on.
+
+        A static peer takes somebody's slot if it has to, a trusted one is let in beyond the maximum, as by geth
+        (p2p/server.go, postHandshakeChecks).
+        """
         if key in self._held:
             return Refused(DisconnectReason.ALREADY_CONNECTED, "it is connected already")
-        newcomer = _Held(key, inbound, ip, _client(client), fixed, now)
-        if fixed:
+        newcomer = _Held(key, inbound, ip, _client(client), fixed or trusted, trusted, now)
+        if newcomer.fixed:
             return self._admit_fixed(newcomer)
         crowded = self._crowded(ip)
         if crowded is not None:
@@ -203,7 +216,7 @@ class Slots:
     def _admit_fixed(self, newcomer: _Held) -> Admission:
         """There is always a slot: at worst that of the least useful peer that the user did not name."""
         others = [held for held in self._held.values() if not held.fixed]
-        if len(self._held) < self.max_peers or not others:
+        if len(self._held) < self.max_peers or newcomer.trusted or not others:
             self._hold(newcomer)
             return Admitted()
         return self._replace(self._worst(others), newcomer)

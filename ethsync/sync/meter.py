@@ -48,7 +48,7 @@ def read_meters(progress: Progress, pool: PeerPool, writer: Writer, now: float) 
 
 def _trouble(pool: PeerPool, now: float) -> str:
     """Why no peer is connected, in a sentence; empty if that is not known yet."""
-    reasons = [*pool.failures.values(), *pool.banned.values()]
+    reasons = list(pool.failures.values())
     found = pool.explain(now) if pool.explain is not None else None
     return found or (reasons[-1] if reasons else "")
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
-import coincurve
 import trio
 
 from ethsync.errors import EthsyncError, PeerGone
@@ -30,8 +29,6 @@ from ethsync.sync.snap import SnapOptions, Verified, run_snap
 from ethsync.sync.verifier import verify
 from ethsync.sync.verify import Findings
 from ethsync.wire.snap import SnapMessage
-
-KEY = coincurve.PrivateKey(b"\x21" * 32)
 
 PATIENCE = 6.0
 """Seconds on the test's clock without a useful answer after which a sync gives up."""
@@ -138,7 +135,7 @@ async def sync_from(hosts: Sequence[Host], datadir: Path, *, patience: float = P
     """Run `ethsync snap` against servers until it ends. Errors that are not ours come through."""
     server = hosts[0].server
     options = SnapOptions(
-        server.network, [host.server.enode for host in hosts], server.head.hash, datadir, KEY, floor, patience
+        server.network, [host.server.enode for host in hosts], server.head.hash, datadir, floor, patience
     )
     synced = Synced(Progress(trio.current_time()))
     try:

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 
-import coincurve
 import pytest
 import trio
 
@@ -16,7 +15,8 @@ from ethsync.discovery.local_record import Announcement
 from ethsync.discovery.node import Endpoint
 from ethsync.discovery.start import DiscoveryOptions, open_discovery
 from ethsync.networks import Network
-from ethsync.peers.finding import FILE, Finding
+from ethsync.peers.finding import Finding
+from ethsync.peers.keeping import CANDIDATES_FILE
 from ethsync.peers.roster import read_roster
 from ethsync.serve.demo import demo_network
 from ethsync.serve.server import open_server
@@ -71,8 +71,7 @@ async def test_a_peer_is_found_and_synced_from(protocol: str, tmp_path: Path) ->
                 with trio.fail_after(60):
                     verified = await run_snap(
                         SnapOptions(
-                            network, [], view.header.hash, tmp_path / "state", coincurve.PrivateKey(), space_floor=0,
-                            finding=Finding(options),
+                            network, [], view.header.hash, tmp_path / "state", space_floor=0, finding=Finding(options)
                         ),
                         progress,
                     )  # fmt: skip
@@ -81,4 +80,4 @@ async def test_a_peer_is_found_and_synced_from(protocol: str, tmp_path: Path) ->
     assert verified.state_root == f"0x{view.state_root.hex()}"
     (peer,) = read_roster(tmp_path / "state")[1]
     assert peer["direction"] == "outbound"
-    assert (tmp_path / "state" / FILE).exists()
+    assert (tmp_path / "state" / CANDIDATES_FILE).exists()

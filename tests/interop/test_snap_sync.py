@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import coincurve
 import pytest
 import trio
 from trio.testing import MockClock
@@ -20,8 +19,6 @@ from ethsync.sync.snap import SnapOptions, Verified, run_snap
 from ethsync.wire.enode import parse_enode
 from tests.faults.syncing import findings
 from tests.interop.peers import JsPeer, open_js_peer
-
-KEY = coincurve.PrivateKey(b"\x31" * 32)
 
 PATIENCE = 3.0
 """Real seconds without anything useful after which a sync gives up."""
@@ -43,7 +40,6 @@ async def sync(peers: Sequence[JsPeer], datadir: Path, *, patience: float = 60.0
         [parse_enode(peer.enode) for peer in peers],
         peers[0].head.hash,
         datadir,
-        KEY,
         space_floor=0,
         patience=patience,
     )

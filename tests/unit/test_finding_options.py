@@ -71,7 +71,6 @@ def test_built_in_networks_know_where_to_begin(name: str, tmp_path: Path) -> Non
         network, tmp_path, protocols=frozenset({"v5", "v4", "dns"}), max_peers=7, listen=(), announce=None,
         more_boot_nodes=(),
     )  # fmt: skip
-    assert finding is not None
     options = finding.discovery
     assert (finding.max_peers, options.listen) == (7, [Endpoint(IPv4Address("0.0.0.0"), 30303)])
     assert len(options.boot_nodes) >= 17
@@ -80,9 +79,22 @@ def test_built_in_networks_know_where_to_begin(name: str, tmp_path: Path) -> Non
     assert network.forks.fork_id(1 << 62, 1 << 40).hash != network.forks.fork_id(0, 0).hash
 
 
-def test_without_protocols_nothing_is_looked_for(tmp_path: Path) -> None:
-    nothing = make_finding(
-        load_network("mainnet"), tmp_path, protocols=frozenset(), max_peers=7, listen=(), announce=None,
+@pytest.mark.parametrize(("listen", "where"), [((), []), ((":5",), [Endpoint(IPv4Address("0.0.0.0"), 5)])])
+def test_without_protocols_nobody_is_looked_for_and_nobody_let_in_unless_we_are_told_to_listen(
+    listen: tuple[str, ...], where: list[Endpoint], tmp_path: Path
+) -> None:
+    finding = make_finding(
+        load_network("mainnet"), tmp_path, protocols=frozenset(), max_peers=7, listen=listen, announce=None,
         more_boot_nodes=(),
     )  # fmt: skip
-    assert nothing is None
+    assert not finding.discovery.protocols
+    assert finding.discovery.listen == where
+
+
+def test_trusted_peers_are_enodes_or_records(tmp_path: Path) -> None:
+    enode = load_network("mainnet").boot_nodes[0]
+    finding = make_finding(
+        load_network("mainnet"), tmp_path, protocols=frozenset({"v5"}), max_peers=7, listen=(), announce=None,
+        more_boot_nodes=(), trusted=[enode],
+    )  # fmt: skip
+    assert [str(each) for each in finding.trusted] == [enode]
