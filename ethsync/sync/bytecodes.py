@@ -16,6 +16,7 @@ from ethsync.peers.track import Outcome, RequestKind
 from ethsync.state.replies import scan_blobs
 from ethsync.store.schema import CODE
 from ethsync.store.writer import Write, Writer
+from ethsync.sync.fingerprints import Fingerprints
 from ethsync.wire.snap import MAX_CODE_LOOKUPS, GetByteCodes
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class CodeStage:
         self._queue: deque[bytes] = deque()
         self._waiting: dict[bytes, list[PageDebt]] = {}
         self._claimed: set[bytes] = set()
-        self._stored: set[int] = set()
+        self._stored = Fingerprints()
         self._writing: set[bytes] = set()
         self._confirmed: dict[bytes, None] = {}
         self._average = float(LIKELY_CODE)
@@ -116,7 +117,7 @@ class CodeStage:
         if waiting is not None:
             waiting.append(page)
             return True
-        if self.resumed or _fingerprint(digest) in self._stored:
+        if self.resumed or digest in self._stored:
             return False
         self._add(page, digest)
         return True
@@ -195,11 +196,11 @@ class CodeStage:
         self.counters.items += len(found)
         self.counters.bytes += size
         self._writing.update(found)
-        self._stored.update(map(_fingerprint, found))
         puts = [(CODE + digest, code) for digest, code in found.items()]
         written = partial(self._writing.difference_update, tuple(found))
         await self._writer.write(Write(self._datadir.codes, puts, done=written))
         for count, digest in enumerate(found, 1):
+            self._stored.add(digest)
             self._claimed.discard(digest)
             for page in self._waiting.pop(digest):
                 self._debts.code_stored(page)
@@ -207,8 +208,3 @@ class CodeStage:
                 await trio.lowlevel.checkpoint()
         await self._debts.settle()
         self.counters.owed = len(self._waiting)
-
-
-def _fingerprint(digest: bytes) -> int:
-    """Eight bytes of a hash stand for it in memory: 78 bytes per code in Python's set instead of 107 (measured)."""
-    return int.from_bytes(digest[:8], "little")

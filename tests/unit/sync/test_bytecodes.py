@@ -132,7 +132,7 @@ async def test_two_hashes_that_begin_alike_are_two_codes(stage: CodeStage, datad
     # Given a stored code whose hash has the same first eight bytes: only these are kept in memory
     other = HASHES[0][:8] + bytes(24)
     datadir.codes.put(CODE + other, b"other")
-    stage._stored.add(int.from_bytes(other[:8], "little"))
+    stage._stored.add(other)
     page = owing(0, 1)
     stage.owe(page, HASHES[:1])
     assert page.codes == 1
