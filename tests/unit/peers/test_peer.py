@@ -252,6 +252,21 @@ async def test_after_the_last_reply_a_silent_peer_times_out(peer: Peer, autojump
     assert asker.at["b"] == pytest.approx(2 + 3, abs=0.5)
 
 
+async def test_a_request_is_not_held_open_by_answers_to_younger_ones(peer: Peer, autojump_clock: MockClock) -> None:
+    # Given a peer that leaves the oldest request unanswered, and answers all that follow
+    async with asking(peer) as asker:
+        await asker.ask("oldest")
+        for number in range(2, 12):
+            await asker.ask(f"younger {number}")
+            await trio.sleep(UNKNOWN / 5)
+            stub(peer).reply(number)
+        await trio.sleep(1)
+    # Then the oldest one has the time that it had when it was made, and not a moment more.
+    assert isinstance(asker.ended["oldest"], RequestTimeout)
+    assert asker.at["oldest"] == pytest.approx(UNKNOWN)
+    assert all(isinstance(asker.ended[f"younger {number}"], bytes) for number in range(2, 12))
+
+
 async def test_the_idle_time_before_a_request_does_not_count(peer: Peer, autojump_clock: MockClock) -> None:
     async with asking(peer) as asker:
         await trio.sleep(100)

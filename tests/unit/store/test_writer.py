@@ -15,7 +15,7 @@ from ethsync.errors import DatadirDamaged, DiskFull
 from ethsync.store import writer as module
 from ethsync.store.datadir import Datadir
 from ethsync.store.leveldb import Batch, Database
-from ethsync.store.writer import QUEUE_BYTES, SYNC_SECONDS, Write, Writer, run_writer
+from ethsync.store.writer import QUEUE_BYTES, SYNC_SECONDS, Write, Writer, WriterStatistics, run_writer
 
 
 @dataclass
@@ -319,6 +319,18 @@ async def test_an_error_of_the_disk_ends_the_writer_and_whoever_waits_for_it(dat
     with pytest.raises(ExceptionGroup) as caught:
         await run_until_it_fails(datadir, 0, write)
     assert caught.group_contains(DatadirDamaged, match="broken", depth=1)
+
+
+async def test_who_writes_on_waits_for_the_error_instead_of_making_one(
+    datadir: Datadir, autojump_clock: MockClock
+) -> None:
+    """Given a writing task that has failed, then its error is to be seen, not that its channel is broken."""
+    send, receive = trio.open_memory_channel[Write](1)
+    writer = Writer(send, WriterStatistics())
+    receive.close()
+    with trio.move_on_after(60) as until_cancelled:
+        await writer.write(Write(datadir.codes, []))
+    assert until_cancelled.cancelled_caught
 
 
 async def test_a_writer_that_has_ended_takes_nothing_more(writer: Writer, datadir: Datadir) -> None:

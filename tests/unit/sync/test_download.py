@@ -1,0 +1,89 @@
+"""The download's own rules, with a stage that only counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from ethsync.peers.peer import Request, run_peer
+from ethsync.peers.pool import PeerPool
+from ethsync.peers.track import START_BUDGET, Outcome, RequestKind
+from ethsync.sync.changes import Changes
+from ethsync.sync.download import REPLY_SLACK, Download, run_download
+from ethsync.sync.progress import Progress, Stage
+from ethsync.wire import rlp
+from ethsync.wire.snap import GetAccountRange, SnapMessage
+from tests.unit.peers.stubs import VIEW, StubConnection, stub_peer
+
+ACCOUNTS = RequestKind.ACCOUNTS
+LIMIT = 2 * START_BUDGET + REPLY_SLACK
+"""Bytes of the longest reply that is looked at."""
+
+
+@dataclass(frozen=True)
+class Job:
+    budget: int
+
+    def make(self, request_id: int) -> Request:
+        return GetAccountRange(request_id, bytes(32), bytes(32), b"\xff" * 32, self.budget)
+
+
+@dataclass
+class OneJob:
+    """A stage with one thing to do, which any reply does."""
+
+    kind: RequestKind = ACCOUNTS
+    counters: Stage = field(default_factory=Stage)
+    done: bool = False
+    taken: bool = False
+    given_back: int = 0
+    sizes: list[int] = field(default_factory=list)
+    """Of the replies that reached it."""
+
+    def ready(self) -> int:
+        return int(not self.taken and not self.done)
+
+    def take(self, budget: int) -> Job:
+        self.taken = True
+        return Job(budget)
+
+    def give_back(self, job: Job) -> None:
+        self.taken = False
+        self.given_back += 1
+
+    async def process(self, job: Job, payload: bytes) -> Outcome:
+        await trio.lowlevel.checkpoint()
+        self.sizes.append(len(payload))
+        self.done = True
+        return Outcome.SERVED
+
+
+def arrive(stub: StubConnection, request_id: int, size: int) -> None:
+    """A reply of exactly so many bytes comes."""
+    payload = rlp.encode([request_id, bytes(size - 9)])
+    payload = rlp.encode([request_id, bytes(size - 9 + size - len(payload))])
+    assert len(payload) == size
+    stub.arrive("snap", SnapMessage.ACCOUNT_RANGE, payload)
+
+
+@pytest.mark.parametrize(("size", "accepted"), [(LIMIT, True), (LIMIT + 1, False)])
+async def test_a_reply_may_have_twice_what_was_asked_for_and_some_slack(
+    size: int, accepted: bool, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    changes, stage = Changes(), OneJob()
+    pool = PeerPool(changes.ring, VIEW)
+    peer, stub = stub_peer()
+    pool.peers = {peer.number: peer}
+    nursery.start_soon(run_peer, peer)
+    nursery.start_soon(run_download, Download(pool, changes, Progress(0.0), bytes(32)), [stage])
+    await wait_all_tasks_blocked()
+    arrive(stub, 1, size)
+    await wait_all_tasks_blocked()
+    # Then a longer one never reaches the stage, which gets its job back, and it counts as undecodable.
+    assert stage.sizes == ([size] if accepted else [])
+    assert stage.given_back == (not accepted)
+    assert pool.outcomes == {(ACCOUNTS, Outcome.SERVED if accepted else Outcome.MALFORMED): 1}
+    nursery.cancel_scope.cancel()
