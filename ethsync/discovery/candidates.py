@@ -31,8 +31,8 @@ CAPACITY = 20_000
 
 MOST_DIALS = 50
 """Dials under way in all, as geth allows (p2p/server.go, defaultMaxPendingPeers). Most of them wait for nodes that are
-gone, 15 s each; with 16 at a time a network in which half of all nodes are dead or lie took three minutes to give us 50
-peers instead of one (tests/simulation). The others are a handshake of some milliseconds each on our side."""
+gone; with 16 at a time a network in which half of all nodes are dead or lie took three minutes to give us 50 peers
+(tests/simulation). The others are a handshake of some milliseconds each on our side."""
 
 REDIAL = 35.0
 """Seconds in which no node is dialled twice (geth p2p/dial.go, dialHistoryExpiration): servers refuse an address that
@@ -47,7 +47,7 @@ LONGEST_FIXED = 45.0
 
 OUTAGE = 60.0
 """Seconds without an answer of any node from which it is our network that is down, and no node is to blame: all are
-tried again as soon as they may be. Four dials take that long to fail (`greeting.DIAL_TIMEOUT`)."""
+tried again as soon as they may be. A dozen dials in a row fail in that time (`greeting.DIAL_TIMEOUT`)."""
 
 MOST_HISTORY = 4096
 """Dials remembered beyond the candidate itself, which may be dropped and offered again; more than 35 s can bring."""

@@ -33,8 +33,8 @@ MOST_PER_NETWORK_6 = 4
 
 DIALS_PER_SLOT = 8
 """Dials under way for each free slot, where geth has two (p2p/dial.go, freeDialSlots). Of the nodes of a network one in
-five welcomes us, where half of them are dead or lie one in ten, and the dead take 15 s each: with two the last five of
-50 peers took a minute of their own (tests/simulation). Whoever comes too many is told so."""
+five welcomes us, where half of them are dead or lie one in ten: with two the last five of 50
+peers took a minute of their own (tests/simulation). Whoever comes too many is told so."""
 
 TRIAL = 30.0
 """Seconds in which a new peer is not replaced by a stranger: the longest time that one request may take (`rtt.CAP`)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,10 @@ def virtual_clock(monkeypatch: pytest.MonkeyPatch) -> MockClock:
     """A clock that jumps to the next deadline when all tasks wait and no thread works.
 
     trio's own autojump takes a task that waits for a thread for idle. Nor does work take any time here, so that
-    discovery has no reason to pause.
+    discovery has no reason to pause. Tasks that could run at the same time do so in the same order each time.
     """
+    monkeypatch.setattr("trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING", True)
+    monkeypatch.setattr("trio._core._run._r", random.Random(1))
     clock = MockClock(autojump_threshold=0)
     run_sync = trio.to_thread.run_sync
     working = 0

@@ -1,4 +1,4 @@
-"""What happens behind the doors of the simulated network: RLPx up to Status, and no data."""
+"""RLPx in the simulated network, up to Status and no data: what happens when a citizen is dialled, or dials us."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import trio
 
 from ethsync.discovery.node import Endpoint
 from ethsync.errors import DisconnectReason, HandshakeFailed, PeerError
+from ethsync.networks import Network
 from ethsync.peers.greeting import OFFERED, ChainView, our_status
-from ethsync.rlpx.connection import accept_connection
-from ethsync.wire import keys
+from ethsync.rlpx.connection import Connection, accept_connection, open_connection
 from ethsync.wire.eth import EthMessage
 from ethsync.wire.p2p import Hello
 from ethsync.wire.status import encode_status
-from tests.simulation.roads import MemoryStream, refused
-from tests.simulation.world import HEAD, Citizen, Door, World
+from tests.simulation.roads import OUR_ADDRESS, MemoryStream, Roads, refused
+from tests.simulation.world import HEAD, NETWORK, Citizen, Door, World
 
 CLIENTS = ("Geth", "Nethermind", "besu", "reth", "erigon")
 
@@ -42,16 +42,35 @@ async def _be_dialled(world: World, citizen: Citizen, stream: MemoryStream) -> N
     if citizen.door is Door.RUDE:
         await stream.aclose()
         return
-    client = f"{CLIENTS[citizen.number % len(CLIENTS)]}/v1.0.0/simulated"
-    hello = Hello(client, OFFERED, keys.identity(citizen.key.public_key))
+    hello = Hello(_client(citizen), OFFERED, citizen.public_key)
     network = replace(world.network, network_id=7) if citizen.door is Door.OTHER_CHAIN else world.network
     try:
         async with accept_connection(stream, key=citizen.key, hello=hello) as connection:
             if citizen.door is Door.FULL:
                 raise HandshakeFailed("full", reason=DisconnectReason.TOO_MANY_PEERS)
-            status = our_status(connection.capabilities["eth"].version, ChainView(network, *HEAD))
-            await connection.send("eth", EthMessage.STATUS, encode_status(status))
-            while True:
-                await connection.receive()
+            await _stay(connection, network)
     except* PeerError:
         pass
+
+
+async def call_on_us(roads: Roads, citizen: Citizen, our_key: bytes) -> None:
+    """A citizen dials us and stays for as long as it may."""
+    hello = Hello(_client(citizen), OFFERED, citizen.public_key)
+    try:
+        stream = await roads.dial(OUR_ADDRESS, (str(citizen.endpoint.ip), citizen.endpoint.port))
+        dialling = open_connection(stream, key=citizen.key, remote_public_key=our_key, hello=hello)
+        async with dialling as connection:
+            await _stay(connection, NETWORK)
+    except* (PeerError, OSError):
+        pass
+
+
+async def _stay(connection: Connection, network: Network) -> None:
+    status = our_status(connection.capabilities["eth"].version, ChainView(network, *HEAD))
+    await connection.send("eth", EthMessage.STATUS, encode_status(status))
+    while True:
+        await connection.receive()
+
+
+def _client(citizen: Citizen) -> str:
+    return f"{CLIENTS[citizen.number % len(CLIENTS)]}/v1.0.0/simulated"

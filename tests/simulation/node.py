@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import coincurve
 import pytest
 import trio
 
@@ -25,10 +26,15 @@ from ethsync.peers import finding
 from ethsync.peers.finding import Finding, run_finding
 from ethsync.peers.greeting import ChainView
 from ethsync.peers.pool import PeerPool
+from ethsync.wire import keys
 from tests.simulation.doors import welcome
 from tests.simulation.post import US, Post
 from tests.simulation.roads import Roads
 from tests.simulation.world import HEAD, Citizen, World
+
+MAX_PEERS = 75
+"""With as many, we dial 50: a third of the slots is for those who call on us, and here nobody does unless a test says
+so."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +44,8 @@ class Sighted:
     world: World
     post: Post
     roads: Roads
+    key: bytes
+    """Our public key."""
     began: float
     pool: PeerPool
     arrivals: list[tuple[float, int]] = field(default_factory=list)
@@ -92,12 +100,12 @@ async def open_node(
     monkeypatch: pytest.MonkeyPatch,
     *,
     boot: Sequence[Citizen] | None = None,
-    max_peers: int = 50,
+    max_peers: int = MAX_PEERS,
     loss: float = 0.0,
     seed: int = 1,
 ) -> AsyncIterator[Sighted]:
     """Our node, told of some boot nodes, looking for peers with discv5 alone for as long as the block lasts."""
-    _prepare(directory, seed)
+    our_key = _prepare(directory, seed)
     boot = world.boot_nodes() if boot is None else boot
     seeds = random.Random(f"our chance {seed}")
     chance = SimpleNamespace(Random=lambda: random.Random(seeds.random()))
@@ -111,7 +119,7 @@ async def open_node(
             monkeypatch.setattr(module, "random", chance)
         ring: list[Callable[[], None]] = []
         pool = PeerPool(lambda: ring[0](), ChainView(world.network, *HEAD))
-        node = Sighted(world, post, roads, trio.current_time(), pool)
+        node = Sighted(world, post, roads, our_key, trio.current_time(), pool)
         ring.append(node.ring)
         monkeypatch.setattr(start, "_finder", partial(_kept_finder, node, start._finder))
         nursery.start_soon(post.run)
@@ -125,12 +133,14 @@ async def open_node(
         nursery.cancel_scope.cancel()
 
 
-def _prepare(directory: Path, seed: int) -> None:
-    """A directory with a key that is the same in every run."""
+def _prepare(directory: Path, seed: int) -> bytes:
+    """A directory with a key that is the same in every run; its public key."""
     directory.mkdir(exist_ok=True)
-    key = directory / KEY_FILE
-    key.write_text(random.Random(f"our key {seed}").randbytes(32).hex())
-    key.chmod(0o600)
+    key = random.Random(f"our key {seed}").randbytes(32)
+    path = directory / KEY_FILE
+    path.write_text(key.hex())
+    path.chmod(0o600)
+    return keys.identity(coincurve.PrivateKey(key).public_key)
 
 
 def _kept_finder(node: Sighted, make: Callable[..., Finder], *arguments: object) -> Finder:

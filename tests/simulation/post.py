@@ -16,9 +16,10 @@ import trio
 from ethsync.discovery.node import Datagram, Endpoint
 from ethsync.discovery.udp import Sockets
 from tests.simulation.light import LightNode
+from tests.simulation.roads import OUR_ADDRESS
 from tests.simulation.world import Manner, World
 
-US = Endpoint(IPv4Address("9.9.9.9"), 30303)
+US = Endpoint(IPv4Address(OUR_ADDRESS[0]), OUR_ADDRESS[1])
 
 LATENCY = 0.02, 0.2
 """Seconds that a packet is on its way, one way."""

@@ -17,6 +17,8 @@ LATENCY = 0.02, 0.2
 
 Address = tuple[str, int]
 
+OUR_ADDRESS: Address = ("9.9.9.9", 30303)
+
 
 @dataclass(frozen=True)
 class _Socket:
@@ -103,7 +105,7 @@ class Roads:
 
     async def open_tcp_stream(self, host: str, port: int, **options: object) -> MemoryStream:
         """Stands in for `trio.open_tcp_stream`."""
-        return await self.dial((host, port), ("9.9.9.9", 40_000))
+        return await self.dial((host, port), (OUR_ADDRESS[0], 40_000))
 
     async def open_tcp_listeners(self, port: int, *, host: str, **options: object) -> list[MemoryListener]:
         """Stands in for `trio.open_tcp_listeners`."""
