@@ -10,6 +10,7 @@ from ethsync.errors import ConfigError
 from ethsync.heads.http_url import parse_http_url
 from ethsync.heads.jwt import load_secret
 from ethsync.heads.source import BeaconNodes, EngineApi, FixedHead
+from ethsync.store.datadir import claim
 from ethsync.sync.heads import parse_head
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ SECRET_NAME = "jwt.hex"  # the same place, "Key distribution"
 def make_head_source(text: str | None, *, authrpc: str | None, jwt_secret: Path | None, directory: Path) -> HeadSource:
     """Read `--head`, `--authrpc` and `--jwt-secret`. Without the last, the secret is in the data directory.
 
-    For `engine`, a secret that does not exist is made. Raises ConfigError.
+    For `engine`, a secret that does not exist is made. Raises ConfigError, StoreError.
     """
     if text is None:
         raise ConfigError("which block is to be trusted?", hint=CHOICES)
@@ -78,8 +79,5 @@ def parse_authrpc(text: str) -> Endpoint:
 
 
 def _default_secret(directory: Path) -> Path:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{directory} cannot be made: {error.strerror}", hint="choose another --datadir") from error
+    claim(directory)
     return directory / SECRET_NAME
