@@ -21,7 +21,8 @@ from ethsync.state.block_roots import (
 from ethsync.wire import rlp
 from ethsync.wire.bodies import Body, decode_body
 from ethsync.wire.headers import TAIL_FIELDS, Header, build_header, decode_header
-from ethsync.wire.receipts import Receipt
+from ethsync.wire.receipts import Receipt, decode_block_receipts
+from tests.oracles.amsterdam import blocks_around_amsterdam
 
 CHAIN = Path(__file__).parents[2] / "vectors" / "ethtest" / "chain.rlp"
 
@@ -94,6 +95,20 @@ def test_an_access_list_is_proven_by_the_hash_of_its_bytes() -> None:
     # A block from before Amsterdam has none.
     with pytest.raises(Disproved, match="instead of none"):
         check_access_list(build_header(), raw)
+
+
+def test_blocks_around_amsterdam_are_proven_by_their_headers() -> None:
+    # Given blocks that geth served over eth/71: one before the fork, two after it
+    for block in blocks_around_amsterdam():
+        header = decode_header(block.header)
+        # Then the header, of 21 or 23 fields, has the hash that geth says,
+        assert (header.number, header.hash) == (block.number, block.hash)
+        assert (header.slot_number is None) == (block.access_list is None) == (block.number < 6)
+        # and proves the body, the receipts, with their blooms computed anew, and the access list.
+        check_body(header, decode_body(block.body))
+        check_receipts(header, decode_block_receipts(71, block.receipts))
+        if block.access_list is not None:
+            check_access_list(header, block.access_list)
 
 
 def test_the_empty_lists_have_the_root_of_the_empty_trie() -> None:
