@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from ethsync.genesis import GenesisSource
+    from ethsync.genesis import GenesisAccount, GenesisSource
     from ethsync.networks import Network
     from ethsync.store.datadir import Datadir
     from ethsync.wire.headers import Header
@@ -65,29 +65,39 @@ def create_genesis_state(source: GenesisSource, path: Path) -> Header:
 
     Raises ConfigError, DatadirBusy, DatadirMismatch if the directory holds a state already.
     """
-    accounts = [
-        StatedAccount(
-            keccak256(account.address),
-            account.nonce,
-            account.balance,
-            {keccak256(slot.to_bytes(32, "big")): value for slot, value in account.storage.items()},
-            account.code,
-        )
-        for account in genesis_state(source)
-    ]
+    accounts = map(stated, genesis_state(source))
     return create_state(accounts, path, network_from_genesis(source), lambda found: genesis_header(source, found))
 
 
+def stated(account: GenesisAccount) -> StatedAccount:
+    """An account of a genesis file, under the hashes by which a state trie has it."""
+    return StatedAccount(
+        keccak256(account.address),
+        account.nonce,
+        account.balance,
+        {keccak256(slot.to_bytes(32, "big")): value for slot, value in account.storage.items()},
+        account.code,
+    )
+
+
 def create_state(
-    accounts: Iterable[StatedAccount], path: Path, network: Network, header_of: Callable[[bytes], Header]
+    accounts: Iterable[StatedAccount],
+    path: Path,
+    network: Network,
+    header_of: Callable[[bytes], Header],
+    *,
+    depth: int | None = None,
 ) -> Header:
-    """Write these accounts, in any order, and the header that `header_of` makes of the state root."""
-    stated = sorted(accounts, key=lambda account: account.key)
+    """Write these accounts, in any order, and the header that `header_of` makes of the state root.
+
+    `depth` of the account pages is that of a sync of so many accounts unless it is given.
+    """
+    ordered = sorted(accounts, key=lambda account: account.key)
     held = Format(FORMAT_VERSION, network.name, network.chain_id, "0x" + network.genesis_hash.hex())
     with open_datadir(path, held) as datadir:
         if datadir.accounts.get(FACT_DEPTH) is not None:
             raise DatadirMismatch(f"{path} holds a state already", hint="use another directory")
-        header = header_of(_write(datadir, stated))
+        header = header_of(_write(datadir, ordered, depth_for(len(ordered)) if depth is None else depth))
         if network.genesis_header_raw is not None:
             datadir.headers.put(header_key(0), network.genesis_header_raw)
         datadir.headers.put(header_key(header.number), header.raw)
@@ -95,25 +105,24 @@ def create_state(
     return header
 
 
-def _write(datadir: Datadir, stated: list[StatedAccount]) -> bytes:
+def _write(datadir: Datadir, ordered: list[StatedAccount], depth: int) -> bytes:
     """Write codes, storage and accounts; return the state root."""
     codes, accounts = Batch(datadir.codes), Batch(datadir.accounts)
     storage, ledger = Batch(datadir.storage), Batch(datadir.ledger)
-    depth = depth_for(len(stated))
-    tries = [_slots(account) for account in stated]
+    tries = [_slots(account) for account in ordered]
     roots = [root(leaves) if len(leaves) <= SMALL_TRIE else b"" for leaves in tries]
-    for row, (account, leaves) in enumerate(zip(stated, tries, strict=True)):
+    for row, (account, leaves) in enumerate(zip(ordered, tries, strict=True)):
         if account.code:
             codes.put(CODE + keccak256(account.code), account.code)
         if not roots[row]:
             roots[row] = _write_big(storage, ledger, account.key, leaves)
     writer = PageWriter(accounts, ACCOUNT_PAGE, TOP, depth)
-    values = [_slim(account, storage_root) for account, storage_root in zip(stated, roots, strict=True)]
-    places = writer.add(leaves_of([account.key for account in stated], values, SLIM_ACCOUNT)) if stated else []
+    values = [_slim(account, storage_root) for account, storage_root in zip(ordered, roots, strict=True)]
+    places = writer.add(leaves_of([account.key for account in ordered], values, SLIM_ACCOUNT)) if ordered else []
     for place, first, last in places:
         small = [row for row in range(first, last) if 0 < len(tries[row]) <= SMALL_TRIE]
         if small:
-            bundle = _bundle([(stated[row].key, roots[row], tries[row]) for row in small])
+            bundle = _bundle([(ordered[row].key, roots[row], tries[row]) for row in small])
             datadir.bundles.put(account_key(BUNDLE, place), encode_bundle(bundle, depth))
     key, value = Marker(0, KEY_SPACE, writer.leaves, writer.size).encode()
     accounts.put(MARKER + key, value)

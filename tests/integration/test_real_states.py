@@ -14,9 +14,9 @@ from ethsync.genesis import genesis_state
 from ethsync.hashing import keccak256
 from ethsync.networks import Network, load_network
 from ethsync.serve.profiles import PROFILES
-from ethsync.wire import rlp
+from ethsync.serve.small_state import StatedAccount, create_state, stated
 from ethsync.wire.headers import Header, build_header, decode_header
-from tests.faults.states import PlainAccount, opened, plain, write_state
+from tests.faults.states import opened
 from tests.faults.syncing import Synced, assert_state, open_hosts, sync_from
 
 ETHTEST = Path(__file__).parents[1] / "vectors" / "ethtest"
@@ -24,10 +24,15 @@ MAINNET_ROOT = "d7f8974fb5ac78d9ac099b9ad5018bedc2ce0a72dad1827a1709da30580f0544
 
 
 async def synced_over_sockets(
-    tmp_path: Path, accounts: list[PlainAccount], network: Network, header: Header, most_bytes: int
+    tmp_path: Path, accounts: list[StatedAccount], network: Network, header: Header, most_bytes: int
 ) -> Synced:
     """Write a state, serve it with three profiles, and sync it."""
-    write_state(tmp_path / "served", accounts, network=network, head=lambda root: header)
+
+    def checked(root: bytes) -> Header:
+        assert header.state_root == root
+        return header
+
+    create_state(accounts, tmp_path / "served", network, checked)
     mix = [replace(PROFILES[name], most_bytes=most_bytes) for name in ("geth", "nethermind", "besu")]
     with opened(tmp_path / "served") as state:
         async with open_hosts(state, *mix, network=network) as hosts:
@@ -43,7 +48,7 @@ async def test_the_genesis_state_of_mainnet(tmp_path: Path) -> None:
     network = replace(load_network(source), name="mainnet")
     assert network.genesis_header_raw is not None
     header = decode_header(network.genesis_header_raw)
-    accounts = [plain(account) for account in genesis_state(source)]
+    accounts = [stated(account) for account in genesis_state(source)]
     synced = await synced_over_sockets(tmp_path, accounts, network, header, 64_000)
     assert synced.verified is not None
     assert synced.verified.state_root == f"0x{MAINNET_ROOT}"
@@ -93,12 +98,10 @@ def head_block() -> Header:
     return header
 
 
-def dumped_account(fields: dict[str, Any]) -> PlainAccount:
+def dumped_account(fields: dict[str, Any]) -> StatedAccount:
     """One account of a geth state dump; slot values come without leading zeros."""
-    slots = {
-        keccak256(unhex(slot)): rlp.encode_bytes(unhex(value)) for slot, value in fields.get("storage", {}).items()
-    }
-    return PlainAccount(
+    slots = {keccak256(unhex(slot)): int(value, 16) for slot, value in fields.get("storage", {}).items()}
+    return StatedAccount(
         unhex(fields["key"]), fields["nonce"], int(fields["balance"]), slots, unhex(fields.get("code", "0x"))
     )
 
