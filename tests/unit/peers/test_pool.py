@@ -1,155 +1,24 @@
-"""Staying connected: dialling again with patience, hanging up on liars for good, and what is known of whom."""
+"""The pool: who gets a slot, who is hung up on and why, and what stays known of whom."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
 
-import coincurve
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from ethsync.errors import Disproved, HandshakeFailed, MalformedMessage, PeerError, PeerGone, UselessPeer
-from ethsync.peers import pool as module
-from ethsync.peers.greeting import ChainView
+from ethsync.errors import DisconnectReason, Disproved, MalformedMessage, NoSlot, PeerError, PeerGone
+from ethsync.peers.bans import DURATION
 from ethsync.peers.peer import Peer
-from ethsync.peers.pool import FIRST_RETRY, LONGEST_RETRY, MOST_MALFORMED, STEADY, PeerPool, run_pool
+from ethsync.peers.pool import MOST_MALFORMED, PeerPool
+from ethsync.peers.slots import TRIAL, Slots
 from ethsync.peers.track import Outcome, RequestKind
-from ethsync.wire.enode import Enode
-from tests.unit.peers.stubs import VIEW, StubConnection, stub_peer
+from tests.unit.peers.dial_bench import Nodes, dialling, enode, scattered
+from tests.unit.peers.stubs import StubConnection, stub_peer
 
-KEY = coincurve.PrivateKey(b"\1" * 32)
-ACCOUNTS, CODES = RequestKind.ACCOUNTS, RequestKind.CODES
-
-
-def enode(number: int) -> Enode:
-    return Enode(bytes([number]) * 64, "127.0.0.1", 30_000 + number, 0)
-
-
-@dataclass
-class Nodes:
-    """Nodes that can be dialled: what each dial comes to, one after another; the last holds for all that follow.
-
-    An error is raised; a number is for how many seconds the connection lasts.
-    """
-
-    plans: dict[bytes, list[PeerError | float]] = field(default_factory=dict)
-    dials: list[tuple[float, int]] = field(default_factory=list)
-    goodbyes: list[PeerError] = field(default_factory=list)
-    """What was told to peers at the end."""
-
-    @asynccontextmanager
-    async def open(self, number: int, node: Enode, key: coincurve.PrivateKey, view: ChainView) -> AsyncIterator[Peer]:
-        """Stands in for `dial_peer`."""
-        assert (key, view) == (KEY, VIEW)
-        self.dials.append((trio.current_time(), node.public_key[0]))
-        plan = self.plans[node.public_key]
-        step = plan.pop(0) if len(plan) > 1 else plan[0]
-        await trio.lowlevel.checkpoint()
-        if isinstance(step, PeerError):
-            raise step
-        peer, connection = stub_peer(number, node.public_key)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._end_later, connection, step)
-            try:
-                yield peer
-            except PeerError as error:
-                nursery.cancel_scope.cancel()
-                failure = error
-            else:
-                return
-        self.goodbyes.append(failure)
-        raise failure
-
-    async def _end_later(self, connection: StubConnection, seconds: float) -> None:
-        await trio.sleep(seconds)
-        connection.hang_up()
-
-
-@pytest.fixture
-def nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
-    found = Nodes()
-    monkeypatch.setattr(module, "dial_peer", found.open)
-    return found
-
-
-@pytest.fixture
-def pool() -> PeerPool:
-    return PeerPool(lambda: None, VIEW)
-
-
-async def run_for(seconds: float, pool: PeerPool, targets: Sequence[Enode]) -> None:
-    with trio.move_on_after(seconds):
-        await run_pool(pool, targets, KEY)
-
-
-@asynccontextmanager
-async def running(pool: PeerPool, *targets: Enode) -> AsyncIterator[None]:
-    async with trio.open_nursery() as nursery:
-        await nursery.start(partial(run_pool, pool, targets, KEY))
-        await wait_all_tasks_blocked()
-        yield
-        nursery.cancel_scope.cancel()
-
-
-# Dialling
-
-
-async def test_an_unreachable_node_is_dialled_again_less_and_less_often(
-    nodes: Nodes, pool: PeerPool, autojump_clock: MockClock
-) -> None:
-    nodes.plans[enode(1).public_key] = [PeerGone("cannot reach it")]
-    await run_for(250, pool, [enode(1)])
-    at = [when for when, _ in nodes.dials]
-    waits = [b - a for a, b in itertools.pairwise(at)]
-    assert waits == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60])
-    assert (FIRST_RETRY, LONGEST_RETRY) == (1, 60)
-    assert pool.failures == {enode(1).public_key: "cannot reach it"}
-
-
-async def test_a_node_that_cannot_help_is_not_asked_soon_again(
-    nodes: Nodes, pool: PeerPool, autojump_clock: MockClock
-) -> None:
-    nodes.plans[enode(1).public_key] = [UselessPeer("it follows another chain")]
-    await run_for(130, pool, [enode(1)])
-    assert [when for when, _ in nodes.dials] == pytest.approx([0, 60, 120])
-    assert pool.failures[enode(1).public_key] == "it follows another chain"
-
-
-async def test_after_a_steady_connection_patience_begins_anew(
-    nodes: Nodes, pool: PeerPool, autojump_clock: MockClock
-) -> None:
-    # Given three failures, a connection that lasts, then a short one
-    gone = PeerGone("cannot reach it")
-    nodes.plans[enode(1).public_key] = [gone, gone, gone, STEADY + 1, 5.0, gone]
-    await run_for(85, pool, [enode(1)])
-    # Then the node is dialled a second after the steady connection, and two seconds after the short one.
-    assert [when for when, _ in nodes.dials] == pytest.approx([0, 1, 3, 7, 7 + 61 + 1, 69 + 5 + 2, 76 + 4, 80 + 8][:7])
-
-
-async def test_nodes_do_not_wait_for_one_another(nodes: Nodes, pool: PeerPool, autojump_clock: MockClock) -> None:
-    nodes.plans[enode(1).public_key] = [HandshakeFailed("no Status")]
-    nodes.plans[enode(2).public_key] = [1000.0]
-    async with running(pool, enode(1), enode(2), enode(2)):
-        await trio.sleep(3.5)
-        assert [peer.enode.public_key for peer in pool.peers.values()] == [enode(2).public_key]
-    # A node that is named twice is dialled once.
-    assert [number for _, number in nodes.dials].count(2) == 1
-    assert [number for _, number in nodes.dials].count(1) == 3
-
-
-async def test_every_connection_has_a_number_of_its_own(
-    nodes: Nodes, pool: PeerPool, autojump_clock: MockClock
-) -> None:
-    nodes.plans[enode(1).public_key] = [1.0]
-    seen: set[int] = set()
-    pool.changed = lambda: seen.update(pool.peers)
-    await run_for(30, pool, [enode(1)])
-    assert len(seen) == len(nodes.dials) > 2
+ACCOUNTS, CODES, HEADERS = RequestKind.ACCOUNTS, RequestKind.CODES, RequestKind.HEADERS
 
 
 async def test_the_end_of_a_connection_is_announced_and_its_bytes_are_kept(
@@ -158,7 +27,7 @@ async def test_the_end_of_a_connection_is_announced_and_its_bytes_are_kept(
     changes: list[int] = []
     pool.changed = lambda: changes.append(len(pool.peers))
     nodes.plans[enode(1).public_key] = [10.0]
-    async with running(pool, enode(1)):
+    async with dialling(pool, enode(1)):
         (peer,) = pool.peers.values()
         assert isinstance(peer.connection, StubConnection)
         peer.connection.bytes_received = 1000
@@ -173,11 +42,10 @@ async def test_the_end_of_a_connection_is_announced_and_its_bytes_are_kept(
 # Hanging up
 
 
-async def test_a_liar_is_told_why_and_never_dialled_again(
+async def test_a_liar_is_told_why_banned_and_not_dialled_again(
     nodes: Nodes, pool: PeerPool, autojump_clock: MockClock
 ) -> None:
-    nodes.plans[enode(1).public_key] = [1000.0]
-    async with running(pool, enode(1)):
+    async with dialling(pool, enode(1)):
         (peer,) = pool.peers.values()
         pool.drop(peer, Disproved("its range is not the truth"))
         await trio.sleep(300)
@@ -185,23 +53,32 @@ async def test_a_liar_is_told_why_and_never_dialled_again(
     assert len(nodes.dials) == 1
     (goodbye,) = nodes.goodbyes
     assert isinstance(goodbye, Disproved)
-    assert "its range is not the truth" in pool.banned[enode(1).public_key]
-    assert str(peer) in pool.banned[enode(1).public_key]
+    why = pool.is_banned(enode(1).public_key, None)
+    assert why is not None
+    assert "its range is not the truth" in why
+    assert str(peer) in why
+    assert pool.bans_changed.is_set()
 
 
-async def test_a_node_that_is_banned_already_is_not_dialled(
+@pytest.mark.parametrize(
+    "verdict", [PeerError("it is slow"), MalformedMessage("it is gibberish"), PeerGone("it is gone")]
+)
+async def test_nobody_is_banned_for_anything_but_a_lie(
+    verdict: PeerError, nodes: Nodes, pool: PeerPool, autojump_clock: MockClock
+) -> None:
+    async with dialling(pool, enode(1)):
+        (peer,) = pool.peers.values()
+        pool.drop(peer, verdict)
+        await wait_all_tasks_blocked()
+        assert len(pool.bans) == 0
+        await trio.sleep(5)
+        assert len(pool.peers) == 1
+
+
+async def test_three_undecodable_answers_in_a_row_end_a_connection_but_not_for_good(
     nodes: Nodes, pool: PeerPool, autojump_clock: MockClock
 ) -> None:
-    pool.banned[enode(1).public_key] = "it lied"
-    await run_for(10, pool, [enode(1)])
-    assert nodes.dials == []
-
-
-async def test_undecodable_answers_end_a_connection_but_not_for_good(
-    nodes: Nodes, pool: PeerPool, autojump_clock: MockClock
-) -> None:
-    nodes.plans[enode(1).public_key] = [1000.0]
-    async with running(pool, enode(1)):
+    async with dialling(pool, enode(1)):
         (peer,) = pool.peers.values()
         for _ in range(MOST_MALFORMED - 1):
             pool.note(peer, ACCOUNTS, Outcome.MALFORMED)
@@ -220,21 +97,20 @@ async def test_undecodable_answers_end_a_connection_but_not_for_good(
         await trio.sleep(5)
         assert len(pool.peers) == 1
     assert "3 undecodable answers" in str(nodes.goodbyes[0])
-    assert pool.banned == {}
+    assert len(pool.bans) == 0
 
 
 async def test_a_message_that_cannot_be_decoded_ends_the_connection(
     nodes: Nodes, pool: PeerPool, autojump_clock: MockClock
 ) -> None:
-    nodes.plans[enode(1).public_key] = [1000.0]
-    async with running(pool, enode(1)):
+    async with dialling(pool, enode(1)):
         (peer,) = pool.peers.values()
         assert isinstance(peer.connection, StubConnection)
         peer.connection.reply(99)
         await trio.sleep(0.5)
         assert pool.peers == {}
         assert "never made" in pool.failures[enode(1).public_key]
-        await trio.sleep(1)
+        await trio.sleep(2)
         # Once it is connected again, its failure is forgotten.
         assert (len(pool.peers), pool.failures) == (1, {})
     assert isinstance(nodes.goodbyes[0], MalformedMessage)
@@ -245,9 +121,164 @@ async def test_dropping_someone_who_has_left_is_nothing(
 ) -> None:
     peer, _ = stub_peer(9, enode(1).public_key)
     pool.drop(peer, PeerError("too late"))
-    nodes.plans[enode(1).public_key] = [1000.0]
-    async with running(pool, enode(1)):
+    async with dialling(pool, enode(1)):
         assert len(pool.peers) == 1
+
+
+async def test_the_first_reason_for_hanging_up_is_the_one_that_counts(
+    nodes: Nodes, pool: PeerPool, autojump_clock: MockClock
+) -> None:
+    async with dialling(pool, enode(1)):
+        (peer,) = pool.peers.values()
+        pool.drop(peer, Disproved("it lied"))
+        pool.release(enode(1).public_key, "somebody else comes", DisconnectReason.TOO_MANY_PEERS)
+        await wait_all_tasks_blocked()
+    assert isinstance(nodes.goodbyes[0], Disproved)
+
+
+# Bans
+
+
+async def test_a_banned_node_is_not_dialled_and_the_user_is_told_why_until_the_ban_ends(
+    nodes: Nodes, pool: PeerPool, autojump_clock: MockClock
+) -> None:
+    for each in (enode(1), enode(2)):
+        pool.bans.ban(each.public_key, "it lied", pool.wall())
+    async with dialling(pool, enode(1), found=(enode(2),)):
+        await trio.sleep(DURATION - 1)
+        assert nodes.dials == []
+        assert pool.failures == {enode(1).public_key: "127.0.0.1:30001 is banned: it lied"}
+        await trio.sleep(1000)
+        assert sorted(number for _, number in nodes.dials) == [1, 2]
+        assert pool.failures == {}
+
+
+# Slots
+
+
+@asynccontextmanager
+async def held(pool: PeerPool, *peers: Peer) -> AsyncIterator[dict[int, Exception | None]]:
+    """Peers in the pool, each in a task of its own; what became of those that left, by number."""
+    ends: dict[int, Exception | None] = {}
+
+    async def hold(peer: Peer) -> None:
+        try:
+            with pool.connected(peer):
+                await trio.sleep_forever()
+        except PeerError as error:
+            ends[peer.number] = error
+
+    async with trio.open_nursery() as nursery:
+        for peer in peers:
+            nursery.start_soon(hold, peer)
+            await wait_all_tasks_blocked()
+        yield ends
+        nursery.cancel_scope.cancel()
+
+
+def made(number: int, *, inbound: bool = False) -> Peer:
+    peer, _ = stub_peer(number, scattered(number).public_key)
+    peer.enode, peer.inbound = scattered(number), inbound
+    return peer
+
+
+async def test_who_finds_all_slots_taken_is_told_so(pool: PeerPool, autojump_clock: MockClock) -> None:
+    pool.slots = Slots(2, inbound_share=0.0)
+    async with held(pool, made(1), made(2), made(3)) as ends:
+        assert list(pool.peers) == [1, 2]
+        refusal = ends[3]
+        assert isinstance(refusal, NoSlot)
+        assert refusal.reason is DisconnectReason.TOO_MANY_PEERS
+
+
+async def test_a_slot_is_free_again_when_its_peer_has_gone(pool: PeerPool, autojump_clock: MockClock) -> None:
+    pool.slots = Slots(1, inbound_share=0.0)
+    async with held(pool, made(1)):
+        pass
+    async with held(pool, made(2)) as ends:
+        assert (list(pool.peers), ends) == ([2], {})
+
+
+async def test_a_node_has_one_connection_and_the_second_one_does_not_cost_it_the_first(
+    pool: PeerPool, autojump_clock: MockClock
+) -> None:
+    again = made(1, inbound=True)
+    again.number = 2
+    async with held(pool, made(1), again) as ends:
+        refusal = ends[2]
+        assert isinstance(refusal, NoSlot)
+        assert refusal.reason is DisconnectReason.ALREADY_CONNECTED
+        assert list(pool.peers) == [1]
+        assert scattered(1).public_key in pool.slots
+
+
+async def test_a_useless_peer_makes_room_for_a_newcomer_and_a_useful_one_does_not(
+    pool: PeerPool, autojump_clock: MockClock
+) -> None:
+    pool.slots = Slots(2, inbound_share=0.0)
+    useless, useful, first, second = made(1), made(2), made(3), made(4)
+    async with held(pool, useless, useful):
+        pool.note(useless, ACCOUNTS, Outcome.EMPTY)
+        pool.note(useful, ACCOUNTS, Outcome.SERVED)
+        await trio.sleep(TRIAL)
+        async with held(pool, first, second) as ends:
+            assert set(pool.peers) == {2, 3}
+            assert isinstance(ends[4], NoSlot)
+            assert pool.replaced == 1
+        # It was no crime.
+        assert len(pool.bans) == len(pool.dropped) == 0
+
+
+async def test_what_a_peer_did_before_does_not_cost_it_its_new_slot(pool: PeerPool, autojump_clock: MockClock) -> None:
+    pool.slots = Slots(1, inbound_share=0.0)
+    peer = made(1)
+    async with held(pool, peer):
+        pool.note(peer, ACCOUNTS, Outcome.EMPTY)
+    async with held(pool, made(1)):
+        await trio.sleep(TRIAL)
+        async with held(pool, made(2)) as ends:
+            assert isinstance(ends[2], NoSlot)
+        # Only if it has nothing again
+        pool.note(pool.peers[1], ACCOUNTS, Outcome.EMPTY)
+        async with held(pool, made(2)) as ends:
+            assert (list(pool.peers), ends) == ([2], {})
+
+
+async def test_answers_about_the_chain_are_nothing_to_a_sync_of_the_state(
+    pool: PeerPool, autojump_clock: MockClock
+) -> None:
+    pool.slots = Slots(1, inbound_share=0.0)
+    peer = made(1)
+    async with held(pool, peer):
+        pool.note(peer, HEADERS, Outcome.SERVED)
+        pool.note(peer, ACCOUNTS, Outcome.EMPTY)
+        await trio.sleep(TRIAL)
+        async with held(pool, made(2)) as ends:
+            assert (list(pool.peers), ends) == ([2], {})
+
+
+async def test_a_static_peer_takes_somebodys_slot_and_a_trusted_one_comes_beyond_the_maximum(
+    pool: PeerPool, autojump_clock: MockClock
+) -> None:
+    pool.slots = Slots(3)
+    pool.named = frozenset({scattered(8).public_key, scattered(9).public_key})
+    pool.trusted = frozenset({scattered(9).public_key})
+    useful = [made(number, inbound=number == 3) for number in (1, 2, 3)]
+    async with held(pool, *useful) as ends:
+        for peer in useful:
+            pool.note(peer, ACCOUNTS, Outcome.SERVED)
+        async with held(pool, made(9, inbound=True)):
+            assert set(pool.peers) == {1, 2, 3, 9}
+            assert not ends
+        async with held(pool, made(8)):
+            assert len(pool.peers) == 3
+            assert 8 in pool.peers
+            assert len(ends) == 1
+    # However full of named peers the pool is
+    pool.slots = Slots(1)
+    pool.named = frozenset(scattered(number).public_key for number in (6, 7, 8))
+    async with held(pool, made(6), made(7), made(8)) as ends:
+        assert (set(pool.peers), ends) == ({6, 7, 8}, {})
 
 
 # What is known
@@ -257,7 +288,7 @@ async def test_what_was_learned_of_a_node_outlives_its_connection(
     nodes: Nodes, pool: PeerPool, autojump_clock: MockClock
 ) -> None:
     nodes.plans[enode(1).public_key] = [10.0]
-    async with running(pool, enode(1)):
+    async with dialling(pool, enode(1)):
         (first,) = pool.peers.values()
         first.record.tracks[ACCOUNTS].answered(1_000_000, 0.5)
         first.record.tracks[ACCOUNTS].in_flight = 2
