@@ -6,7 +6,7 @@ elsewhere. A source publishes such hashes here; whoever chooses a pivot reads th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -78,8 +78,14 @@ class HeadFeed:
         self._changed = trio.Event()
 
     def publish(self, head: TrustedHead) -> None:
-        """Make this the newest head; wakes who waits, unless nothing changed."""
-        if head != self.head:
+        """Make this the newest head; wakes who waits, unless nothing changed.
+
+        Beacon blocks name the same execution block several times, at first with its number and later without.
+        """
+        last = self.head
+        if last is not None and last.block_hash == head.block_hash and head.number is None:
+            head = replace(head, number=last.number)
+        if head != last:
             self.head = head
             self._changed.set()
             self._changed = trio.Event()
