@@ -22,7 +22,7 @@ from ethsync.headers.segment import Segment, broken_chain, check_family, segment
 from ethsync.kernels.headers import LENGTH, OFFSET
 from ethsync.peers.track import Outcome
 from ethsync.store.header_index import run_first
-from ethsync.store.header_pages import PAGE, Edge, HeaderMarker, encode_page, page_first
+from ethsync.store.header_pages import MOST_DIFFICULTY, PAGE, Edge, HeaderMarker, build_page, encode_page, page_first
 from ethsync.store.headers import Change, HeaderStore, Link
 from ethsync.sync.progress import Stage
 from ethsync.wire.headers import decode_header
@@ -57,7 +57,7 @@ class Writing(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class HeaderChain:
+class ProvenChain:
     """See the module. `store` shows what is proven; `floor` is the lowest header wanted."""
 
     store: HeaderStore
@@ -287,7 +287,7 @@ class HeaderChain:
     def _join(self, front: Link, top: Link) -> None:
         stored = self.store.header(top.number)
         if stored is not None:
-            check_family(front, Edge(stored.timestamp, min(3, stored.difficulty)))
+            check_family(front, Edge(stored.timestamp, min(MOST_DIFFICULTY, stored.difficulty)))
         if self._head is None:
             raise AssertionError("an extension has a head")
         self._keep([*self._edges, self._head], Link(self._head.last, self._head.hash))
@@ -320,13 +320,10 @@ class HeaderChain:
 
     def _fold(self, raws: list[bytes], change: Change) -> None:
         """Make a page of headers that stood alone."""
-        parts = [segment_of(raw) for raw in raws]
-        lowest, highest = parts[0], parts[-1]
-        marker = HeaderMarker(lowest.first, highest.hash, lowest.parent, lowest.bottom, highest.top)
-        page = _packed(parts)
-        change.puts += self.store.put_page(marker, page, _hashes(parts)).puts
-        change.deletes += self.store.drop_singles(range(lowest.first, highest.last + 1)).deletes
-        self.store.show(lowest.first, page)
+        marker, page, hashes = build_page(raws)
+        change.puts += self.store.put_page(marker, page, hashes).puts
+        change.deletes += self.store.drop_singles(range(marker.first, marker.last + 1)).deletes
+        self.store.show(marker.first, page)
 
     def _write(self, change: Change, then: Callable[[], None] = lambda: None) -> None:
         self.unwritten += 1

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ethsync.errors import Disproved, MalformedMessage, OtherChain, PeerGone, RequestTimeout
-from ethsync.headers.chain import HeaderChain
+from ethsync.headers.chain import ProvenChain
 from ethsync.headers.rules import chain_rules
 from ethsync.headers.segment import check_family, read_headers
 from ethsync.peers.assignment import Demand, assign
@@ -50,7 +50,7 @@ nobody follows any more."""
 class HeaderDownload:
     """What the tasks of the download share. `last_served`: when headers were used for the last time (trio's clock)."""
 
-    chain: HeaderChain
+    chain: ProvenChain
     datadir: Datadir
     writer: Writer
     pool: PeerPool
@@ -82,12 +82,12 @@ class HeaderDownload:
         return late
 
 
-def open_header_chain(datadir: Datadir, network: Network, floor: int = 0) -> HeaderChain:
+def open_header_chain(datadir: Datadir, network: Network, floor: int = 0) -> ProvenChain:
     """The chain as it is stored, to be continued down to `floor`. Reads the disk: run it in a thread.
 
     Raises DatadirDamaged; VerificationFailed if what is stored breaks a rule of the network.
     """
-    return HeaderChain(HeaderStore(datadir.headers, check_family), chain_rules(network), floor)
+    return ProvenChain(HeaderStore(datadir.headers, check_family), chain_rules(network), floor)
 
 
 async def run_headers(

@@ -14,8 +14,8 @@ from ethsync.wire.eth import MAX_MESSAGE_SIZE, MAX_SERVED, SOFT_RESPONSE_LIMIT, 
 from ethsync.wire.receipts import RECEIPT_ENCODINGS, Receipt, encode_block_receipts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
 
+    from ethsync.store.headers import HeaderStore
     from ethsync.wire.eth import GetBlockHeaders
     from ethsync.wire.headers import Header
 
@@ -30,25 +30,37 @@ REPLY_LIMIT = MAX_MESSAGE_SIZE - 64
 
 
 class HeaderChain:
-    """The headers held, of which there may be few: found by number and by hash."""
+    """The headers held, of which there may be few: found by number and by hash. `store` has more of the same chain."""
 
-    def __init__(self, headers: Iterable[Header], head: Header) -> None:
+    def __init__(self, headers: Sequence[Header], head: Header, store: HeaderStore | None = None) -> None:
         self.head = head
-        self._by_number = {header.number: header for header in headers}
-        self._by_number[head.number] = head
-        self._by_hash = {header.hash: header for header in self._by_number.values()}
+        self._store = store
+        self._raws = {header.number: header.raw for header in (*headers, head)}
+        self._numbers = {header.hash: header.number for header in (*headers, head)}
+
+    def _raw(self, number: int) -> bytes | None:
+        found = self._raws.get(number)
+        return self._store.raw(number) if found is None and self._store is not None and number >= 0 else found
+
+    def _number(self, origin: bytes | int) -> int | None:
+        if isinstance(origin, int):
+            return origin
+        found = self._numbers.get(origin)
+        return self._store.number_of(origin) if found is None and self._store is not None else found
 
     def select(self, request: GetBlockHeaders) -> list[bytes]:
         """Headers as asked for, up to the first that is not held; all are those of one chain."""
-        origin = request.origin
-        header = self._by_hash.get(origin) if isinstance(origin, bytes) else self._by_number.get(origin)
+        number = self._number(request.origin)
         step = (request.skip + 1) * (-1 if request.reverse else 1)
         found: list[bytes] = []
         size = 0
-        while header is not None and len(found) < min(request.limit, MAX_SERVED) and size < SOFT_RESPONSE_LIMIT:
-            found.append(header.raw)
-            size += len(header.raw)
-            header = self._by_number.get(header.number + step)
+        while number is not None and len(found) < min(request.limit, MAX_SERVED) and size < SOFT_RESPONSE_LIMIT:
+            raw = self._raw(number)
+            if raw is None:
+                break
+            found.append(raw)
+            size += len(raw)
+            number += step
         return found
 
 

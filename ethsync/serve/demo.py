@@ -62,14 +62,14 @@ def write_genesis(directory: Path) -> Path:
     return path
 
 
-def head_header(state_root: bytes, seed: int) -> Header:
-    """A plausible Cancun header of an empty block with this state root."""
+def head_header(state_root: bytes, seed: int, number: int = HEAD_NUMBER, parent: bytes | None = None) -> Header:
+    """A plausible Cancun header of an empty block with this state root; without `parent` of a chain not held."""
     return build_header(
-        parent_hash=keccak256(f"parent {seed}".encode()),
+        parent_hash=parent if parent is not None else keccak256(f"parent {seed}".encode()),
         state_root=state_root,
-        number=HEAD_NUMBER,
+        number=number,
         gas_limit=GAS_LIMIT,
-        timestamp=GENESIS_TIME + SLOT_SECONDS * HEAD_NUMBER,
+        timestamp=GENESIS_TIME + SLOT_SECONDS * number,
         mix_hash=keccak256(f"randao {seed}".encode()),
         base_fee=BASE_FEE,
         withdrawals_root=EMPTY_TRIE_ROOT,

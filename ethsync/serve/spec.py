@@ -20,12 +20,18 @@ class SyntheticSpec:
     codes: int = 0
     seed: int = 1
     code_bytes: int = 1500
+    headers: int = 1000
+    """Number of the head: the chain before it goes back to the genesis."""
 
     def __post_init__(self) -> None:
-        if min(asdict(self).values()) < 0 or self.accounts < 1 or self.code_bytes < SMALLEST_MEAN_CODE:
+        if (
+            min(asdict(self).values()) < 0
+            or min(self.accounts, self.headers) < 1
+            or self.code_bytes < SMALLEST_MEAN_CODE
+        ):
             raise ConfigError(
                 f"no state can be made of {self}",
-                hint=f"at least one account, code_bytes at least {SMALLEST_MEAN_CODE}, nothing negative",
+                hint=f"at least one account and one header, code_bytes at least {SMALLEST_MEAN_CODE}, nothing negative",
             )
         if max(self.contracts, self.codes) > self.accounts:
             raise ConfigError(f"{self.accounts} accounts cannot have {self.contracts} contracts and {self.codes} codes")

@@ -15,7 +15,8 @@ import numpy as np
 
 from ethsync.errors import DatadirMismatch
 from ethsync.serve import random_leaves
-from ethsync.serve.demo import demo_network, head_header, write_genesis
+from ethsync.serve.demo import demo_network, write_genesis
+from ethsync.serve.demo_chain import write_demo_chain
 from ethsync.serve.page_writer import Batch, PageWriter
 from ethsync.serve.plan import code_numbers, coded_accounts, plan_storage
 from ethsync.serve.random_leaves import ACCOUNT_WORDS, SLOT_WORDS, Kind, under, words
@@ -39,7 +40,6 @@ from ethsync.store.schema import (
     Marker,
     TrieRecord,
     account_key,
-    header_key,
 )
 from ethsync.wire.headers import Header, decode_header
 
@@ -81,9 +81,7 @@ def create_synthetic(
         if pivot is not None:
             return decode_header(pivot)
         datadir.accounts.put(FACT_SYNTHETIC, json.dumps(asdict(spec)).encode())
-        header = head_header(_Maker(spec, datadir, progress).make(), spec.seed)
-        datadir.headers.put(header_key(0), network.genesis_header_raw or b"")
-        datadir.headers.put(header_key(header.number), header.raw, sync=True)
+        header = write_demo_chain(datadir.headers, _Maker(spec, datadir, progress).make(), spec.seed, spec.headers)
         write_genesis(path)
         datadir.accounts.put(FACT_PIVOT, header.raw, sync=True)
         return header

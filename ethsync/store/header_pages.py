@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ethsync.errors import DatadirDamaged
+from ethsync.kernels.keccak import hash_many
 from ethsync.kernels.rlp import gather
+from ethsync.wire.headers import decode_header
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 PAGE = 1024
 """Headers per page: what one request brings at most (go-ethereum eth/protocols/eth/handler.go, maxHeadersServe)."""
 
+MOST_DIFFICULTY = 3
+"""As which a larger difficulty counts: the rules tell 0 (proof of stake), 1 and 2 (clique) and more apart."""
+
 VERSION = 1
 
 _HEAD = struct.Struct("<BxHI")
@@ -30,7 +35,7 @@ _MARKER = struct.Struct("<32s32sQQBB")
 
 
 class Edge(NamedTuple):
-    """What the rules between a header and its parent look at: time in Unix seconds, difficulty (3 for more than 2)."""
+    """What the rules between a header and its parent look at: time, and difficulty up to MOST_DIFFICULTY."""
 
     time: int
     difficulty: int
@@ -79,6 +84,22 @@ def encode_page(parts: Sequence[tuple[Bytes, Ints, Ints]]) -> bytes:
         at += int(gather(buf, offsets, sizes, out[at:], np.empty(len(sizes), np.int64)))
     ends = np.cumsum(lengths).astype("<u4")
     return b"".join((_HEAD.pack(VERSION, len(lengths), len(out)), ends.tobytes(), out.tobytes()))
+
+
+def build_page(raws: Sequence[bytes]) -> tuple[HeaderMarker, bytes, Bytes]:
+    """Make a page of whole headers in ascending order; return its marker, its value, and the hashes (n, 32).
+
+    Raises MalformedMessage if the first or last one is no header; nothing else is checked.
+    """
+    lowest, highest = decode_header(raws[0]), decode_header(raws[-1])
+    edges = [Edge(each.timestamp, min(MOST_DIFFICULTY, each.difficulty)) for each in (lowest, highest)]
+    buf = np.frombuffer(b"".join(raws), np.uint8)
+    lengths = np.fromiter(map(len, raws), np.int64, len(raws))
+    offsets = np.cumsum(lengths) - lengths
+    hashes = np.empty((len(raws), 32), np.uint8)
+    hash_many(buf, offsets, lengths, hashes)
+    marker = HeaderMarker(lowest.number, highest.hash, lowest.parent_hash, *edges)
+    return marker, encode_page([(buf, offsets, lengths)]), hashes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,7 +18,15 @@ from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.hashing import keccak256
 from ethsync.store import header_index
 from ethsync.store.header_index import RUN, run_first
-from ethsync.store.header_pages import PAGE, Edge, HeaderMarker, HeaderPage, decode_header_marker, decode_page
+from ethsync.store.header_pages import (
+    MOST_DIFFICULTY,
+    PAGE,
+    Edge,
+    HeaderMarker,
+    HeaderPage,
+    decode_header_marker,
+    decode_page,
+)
 from ethsync.store.schema import (
     FACT_TOP,
     HEADER,
@@ -118,7 +126,7 @@ class HeaderStore:
                 self.below = Link(marker.first - 1, marker.parent, marker.bottom)
             elif self._hashes.get(self.below.hash) == number:
                 header = _decoded(self.singles[number], number)
-                edge = Edge(header.timestamp, min(3, header.difficulty))
+                edge = Edge(header.timestamp, min(MOST_DIFFICULTY, header.difficulty))
                 self._check(self.below, edge)
                 self.below = Link(number - 1, header.parent_hash, edge)
             else:
@@ -270,7 +278,10 @@ class HeaderStore:
         return self.indexed.issuperset(range(first, first + RUN, PAGE))
 
     def merge(self, first: int) -> Change:
-        """Make a large run, which `merged_run` brings into force. Reads 3 MB: run it in a thread. Raises DatadirDamaged."""
+        """Make a large run, which `merged_run` brings into force. Reads 3 MB: run it in a thread.
+
+        Raises DatadirDamaged.
+        """
         runs = {}
         for page in range(first, first + RUN, PAGE):
             value = self.database.get(header_index.page_index_key(page))
