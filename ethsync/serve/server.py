@@ -12,12 +12,13 @@ import trio
 import ethsync
 from ethsync.errors import ConfigError, DisconnectReason, HandshakeFailed, PeerError
 from ethsync.rlpx.connection import accept_connection
-from ethsync.serve.blocks import HeaderChain
+from ethsync.serve.blocks import BlockData, HeaderChain
 from ethsync.serve.counters import ServerCounters
 from ethsync.serve.eth import EthService
 from ethsync.serve.profiles import PROFILES, Profile
 from ethsync.serve.served import ServedStates
 from ethsync.serve.session import Session
+from ethsync.store.headers import HeaderStore
 from ethsync.wire import eth, keys, snap
 from ethsync.wire.enode import Enode
 from ethsync.wire.p2p import Capability, Hello
@@ -59,12 +60,13 @@ async def run_server(
     key: coincurve.PrivateKey | None = None,
     profile: Profile = PROFILES["geth"],
     max_connections: int = MAX_CONNECTIONS,
+    blocks: BlockData | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve states, the last of which is the head's, until cancelled; report the `Server` once it listens.
 
-    Without a key a new one is made. Raises ConfigError if the address cannot be used, StoreError if the data directory
-    fails. Whatever a peer does ends its own connection at most.
+    Without `blocks` there are no bodies and receipts, without a key a new one is made. Raises ConfigError if the
+    address cannot be used, StoreError if the data directory fails. What a peer does ends its own connection at most.
     """
     head = views[-1].header
     key = key or coincurve.PrivateKey()
@@ -72,11 +74,12 @@ async def run_server(
         listeners = await trio.open_tcp_listeners(port, host=host)
     except OSError as error:
         raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-    chain = HeaderChain([header for view in views for header in (*view.headers(), view.header)], head)
+    alone = [header for view in views for header in (*view.headers(), view.header)]
+    chain = HeaderChain(alone, head, HeaderStore(views[-1].datadir.headers))
     bound = listeners[0].socket.getsockname()
     enode = Enode(keys.identity(key.public_key), bound[0], bound[1], bound[1])
     server = Server(enode, head, network, ServedStates(*views), profile)
-    service = EthService(network, chain)
+    service = EthService(network, chain, blocks)
     limiter = trio.CapacityLimiter(WORKERS)
 
     async def accept(stream: trio.SocketStream) -> None:
@@ -121,6 +124,7 @@ async def open_server(
     key: coincurve.PrivateKey | None = None,
     profile: Profile = PROFILES["geth"],
     max_connections: int = MAX_CONNECTIONS,
+    blocks: BlockData | None = None,
 ) -> AsyncIterator[Server]:
     """A server for as long as the block lasts; see `run_server`."""
     async with trio.open_nursery() as nursery:
@@ -128,7 +132,7 @@ async def open_server(
         async def run(*, task_status: trio.TaskStatus[Server]) -> None:
             await run_server(
                 *views, network=network, host=host, port=port, key=key, profile=profile,
-                max_connections=max_connections, task_status=task_status,
+                max_connections=max_connections, blocks=blocks, task_status=task_status,
             )  # fmt: skip
 
         yield await nursery.start(run)
