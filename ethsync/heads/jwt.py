@@ -92,7 +92,7 @@ def check_authorization(header: str | None, secret: bytes, now: float) -> None:
     except MalformedMessage as error:
         raise NotAuthorized(f"the token cannot be read: {error}") from None
     issued, expires = claims.get("iat"), claims.get("exp")
-    if isinstance(issued, bool) or not isinstance(issued, int | float) or not abs(now - issued) <= LEEWAY:
+    if isinstance(issued, bool) or not isinstance(issued, int | float) or not abs(int(now) - issued) <= LEEWAY:
         raise NotAuthorized(f"the token was not issued within {LEEWAY} s of now")
     if expires is not None and (not isinstance(expires, int | float) or now >= expires):
         raise NotAuthorized("the token is past its end")
@@ -100,8 +100,8 @@ def check_authorization(header: str | None, secret: bytes, now: float) -> None:
 
 def _claims(token: str, secret: bytes) -> JsonValue:
     parts = token.split(".")
-    if len(token) > MOST_TOKEN or len(parts) != 3:
-        raise MalformedMessage("it does not have three parts")
+    if len(token) > MOST_TOKEN or len(parts) != 3 or not token.isascii():
+        raise MalformedMessage("it does not have three parts in ASCII")
     if mapping(parse_json(_decode(parts[0])), "its header").get("alg") != "HS256":
         raise MalformedMessage("it is not signed with HS256")
     if not hmac.compare_digest(_decode(parts[2]), _sign(secret, f"{parts[0]}.{parts[1]}")):
