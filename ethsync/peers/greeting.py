@@ -13,9 +13,10 @@ from ethsync import __version__
 from ethsync.errors import HandshakeFailed, Unreachable, UselessPeer
 from ethsync.peers.peer import Peer
 from ethsync.rlpx.connection import accept_connection, open_connection
-from ethsync.wire import eth, keys, p2p, snap
+from ethsync.wire import eth, eth7542, keys, p2p, snap
 from ethsync.wire.enode import Enode
 from ethsync.wire.eth import EthMessage
+from ethsync.wire.eth7542 import Message7542
 from ethsync.wire.status import Status, check_status, decode_status, encode_status
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ethsync.wire.forkid import ForkId
 
 DIAL_TIMEOUT = 5.0
-"""Seconds for a TCP connection, where geth waits 15 (p2p/dial.go, defaultDialTimeout). A SYN goes out anew after 1 s and
+"""Seconds for a TCP connection, where geth waits 15 (p2p/dial.go, defaultDialTimeout). A SYN goes out anew after 1 and
 3 s (RFC 6298; Linux), so a node that lives has answered one by then. Many nodes that one hears of are gone, and what a
 cold start consists of is waiting for them: with 5 s it takes half as long (tests/simulation)."""
 STATUS_TIMEOUT = 5.0  # seconds (geth eth/protocols/eth/handshake.go, handshakeTimeout)
@@ -39,6 +40,7 @@ CLIENT_NAME = f"ethsync/v{__version__}"
 OFFERED = (*(p2p.Capability(eth.NAME, version) for version in eth.VERSIONS), p2p.Capability(snap.NAME, snap.VERSION))
 """What our Hello says that we speak."""
 
+_PRIVATE = p2p.Capability(eth7542.NAME, eth7542.VERSION)
 _SPOKEN = f"eth/{min(eth.VERSIONS)} to eth/{max(eth.VERSIONS)}"
 
 
@@ -53,6 +55,8 @@ class ChainView:
     network: Network
     head_number: int
     head_time: int
+    eip7542: bool = False
+    """Whether we also offer the withdrawn EIP-7542 under its own name: for private networks."""
 
     @property
     def fork_id(self) -> ForkId:
@@ -60,9 +64,10 @@ class ChainView:
         return self.network.forks.fork_id(self.head_number, self.head_time)
 
 
-def our_hello(key: coincurve.PrivateKey, port: int = 0) -> p2p.Hello:
+def our_hello(key: coincurve.PrivateKey, port: int = 0, *, eip7542: bool = False) -> p2p.Hello:
     """Our Hello. `port` is where we listen, 0 if we do not; nobody relies on it any more (devp2p rlpx.md)."""
-    return p2p.Hello(CLIENT_NAME, OFFERED, keys.identity(key.public_key), listen_port=port)
+    offered = (*OFFERED, _PRIVATE) if eip7542 else OFFERED
+    return p2p.Hello(CLIENT_NAME, offered, keys.identity(key.public_key), listen_port=port)
 
 
 @asynccontextmanager
@@ -76,7 +81,9 @@ async def dial_peer(number: int, enode: Enode, key: coincurve.PrivateKey, view: 
             stream = await trio.open_tcp_stream(enode.host, enode.tcp_port)
     except (OSError, trio.TooSlowError) as error:
         raise Unreachable(f"cannot reach {enode.host}:{enode.tcp_port}: {_cause(error)}") from error
-    connecting = open_connection(stream, key=key, remote_public_key=enode.public_key, hello=our_hello(key))
+    connecting = open_connection(
+        stream, key=key, remote_public_key=enode.public_key, hello=our_hello(key, eip7542=view.eip7542)
+    )
     async with connecting as connection:
         yield await _greet(number, enode, connection, view)
 
@@ -91,7 +98,7 @@ async def accept_peer(
     check: Callable[[Connection], None],
 ) -> AsyncIterator[Peer]:
     """The same for a node that dialled us from `address`. `check` may refuse it after Hello, by raising a PeerError."""
-    async with accept_connection(stream, key=key, hello=our_hello(key)) as connection:
+    async with accept_connection(stream, key=key, hello=our_hello(key, eip7542=view.eip7542)) as connection:
         check(connection)
         enode = Enode(connection.remote_public_key, str(address.ip), address.port, 0)
         yield await _greet(number, enode, connection, view, inbound=True)
@@ -101,6 +108,9 @@ async def _greet(number: int, enode: Enode, connection: Connection, view: ChainV
     if eth.NAME not in connection.capabilities or snap.NAME not in connection.capabilities:
         raise UselessPeer(f"{connection.remote_hello.client_id} does not offer {_SPOKEN} together with snap/1")
     remote = await _exchange_status(connection, view)
+    if eth7542.NAME in connection.capabilities:
+        ours = our_status(eth7542.VERSION, view)
+        await connection.send(eth7542.NAME, Message7542.STATUS, eth7542.encode_status(ours))
     return Peer(number, enode, connection, inbound, block_range=remote.block_range)
 
 

@@ -10,9 +10,10 @@ import trio
 from ethsync.errors import MalformedMessage, PeerGone, RequestTimeout
 from ethsync.peers.courtesy import ANSWERS
 from ethsync.peers.track import Record, RequestKind, new_record
-from ethsync.wire import eth, snap
+from ethsync.wire import eth, eth7542, snap
 from ethsync.wire.block_range import BlockRange, BlockRangeUpdate
 from ethsync.wire.eth import EthMessage
+from ethsync.wire.eth7542 import Message7542
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,8 @@ class Peer:
     """Whether it dialled us."""
     record: Record = field(default_factory=new_record)
     block_range: BlockRange | None = None
-    """The blocks whose bodies and receipts it says it holds, as of its last word; None on eth/68, which has none."""
+    """The blocks whose bodies and receipts it says it holds, as of its last word; None on eth/68, which has none unless
+    EIP-7542 is spoken beside it."""
     _pending: dict[int, _Pending] = field(default_factory=dict)
     _overdue: dict[int, _Pending] = field(default_factory=dict)
     _next_id: int = 1
@@ -131,6 +133,14 @@ class Peer:
                 del self._overdue[next(iter(self._overdue))]
             raise RequestTimeout(f"{self} did not answer a request for {kind.value} in time")
         return pending.payload
+
+    async def ask_block_range(self) -> None:
+        """Ask for its block range over EIP-7542, where that is spoken; the answer changes `block_range`.
+
+        Elsewhere nothing is sent: from eth/69 on peers tell their range unasked.
+        """
+        if eth7542.NAME in self.connection.capabilities:
+            await self.connection.send(eth7542.NAME, Message7542.REQUEST_BLOCK_RANGE, eth7542.REQUEST)
 
     def settle(self, message: Message) -> None:
         """Hand a reply to whoever waits for it, or waited. Raises MalformedMessage for an id that was never asked.
@@ -190,6 +200,8 @@ async def run_peer(peer: Peer) -> None:
             if answer is not None:
                 code, make = answer
                 await peer.connection.send(message.capability, code, make(version, message.payload))
+            elif message.capability == eth7542.NAME:
+                peer.block_range = eth7542.heard_range(message.code, message.payload) or peer.block_range
             elif _is_request_reply(message):
                 peer.settle(message)
             elif message.capability == "eth" and message.code not in _IGNORED:

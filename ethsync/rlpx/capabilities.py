@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ethsync.errors import LocalProtocolError, MalformedMessage, UselessPeer
-from ethsync.wire import eth, p2p, snap
+from ethsync.wire import eth, eth7542, p2p, snap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ethsync.wire.p2p import Capability
 
-LENGTHS: Mapping[str, Mapping[int, int]] = {eth.NAME: eth.LENGTHS, snap.NAME: {snap.VERSION: snap.LENGTH}}
+LENGTHS: Mapping[str, Mapping[int, int]] = {
+    eth.NAME: eth.LENGTHS,
+    eth7542.NAME: eth7542.LENGTHS,
+    snap.NAME: {snap.VERSION: snap.LENGTH},
+}
 """Message ids that a capability occupies, by name and version. A wrong one silently breaks those that follow."""
 
 

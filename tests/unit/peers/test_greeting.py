@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import coincurve
 import pytest
 import trio
 import trio.testing
 
+from ethsync.discovery.node import Endpoint
 from ethsync.errors import DisconnectReason, HandshakeFailed, MalformedMessage, PeerError, PeerGone, UselessPeer
 from ethsync.peers import greeting as module
-from ethsync.peers.greeting import CLIENT_NAME, OFFERED, dial_peer
+from ethsync.peers.greeting import CLIENT_NAME, OFFERED, ChainView, accept_peer, dial_peer
 from ethsync.peers.peer import run_peer
 from ethsync.peers.track import RequestKind
 from ethsync.rlpx.connection import Connection, accept_connection
-from ethsync.wire import keys, rlp, snap
+from ethsync.wire import eth7542, keys, rlp, snap
 from ethsync.wire.block_range import BlockRange
 from ethsync.wire.enode import Enode
 from ethsync.wire.eth import EthMessage
@@ -186,3 +189,31 @@ async def test_a_node_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     async with listening(node) as enode:
         with pytest.raises(HandshakeFailed, match="no Status"):
             await dial(enode)
+
+
+PRIVATE = replace(VIEW, eip7542=True)
+
+
+@pytest.mark.parametrize("listener", [PRIVATE, VIEW])
+async def test_block_ranges_of_eip_7542_where_both_want_them(listener: ChainView) -> None:
+    # Given a node that offers EIP-7542, and one that does or does not
+    (socket,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    enode = Enode(keys.identity(THEIRS.public_key), "127.0.0.1", socket.socket.getsockname()[1], 0)
+
+    async def accept(stream: trio.SocketStream) -> None:
+        address = Endpoint(ipaddress.ip_address("127.0.0.1"), 1)
+        async with accept_peer(2, stream, address, THEIRS, listener, lambda connection: None) as peer:
+            await run_peer(peer)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(trio.serve_listeners, accept, [socket]))
+        async with dial_peer(1, enode, OURS, PRIVATE) as peer:
+            nursery.start_soon(run_peer, peer)
+            assert (eth7542.NAME in peer.connection.capabilities) == listener.eip7542
+            # When one asks for the other's range
+            peer.block_range = None
+            await peer.ask_block_range()
+            await peer.request(RequestKind.CODES, lambda number: GetByteCodes(number, (bytes(32),), 100))
+            # Then it comes, if both speak the protocol.
+            assert (peer.block_range == BlockRange(0, 0)) == listener.eip7542
+            nursery.cancel_scope.cancel()

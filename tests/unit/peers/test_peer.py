@@ -15,7 +15,7 @@ from ethsync.peers.peer import MOST_OVERDUE, Peer, Request, run_peer
 from ethsync.peers.rtt import CAP
 from ethsync.peers.track import Outcome, RequestKind
 from ethsync.rlpx.capabilities import negotiate
-from ethsync.wire import eth, rlp, snap
+from ethsync.wire import eth, eth7542, rlp, snap
 from ethsync.wire.block_range import BlockRange, BlockRangeUpdate
 from ethsync.wire.eth import EthMessage, GetBlockHeaders
 from ethsync.wire.p2p import Capability
@@ -398,7 +398,7 @@ async def test_a_reply_that_came_before_the_end_still_counts(peer: Peer) -> None
 @pytest.mark.parametrize(("capability", "code"), list(ANSWERS), ids=str)
 async def test_every_request_is_answered_with_nothing(peer: Peer, version: int, capability: str, code: int) -> None:
     # Given any request that the version has
-    if capability == "eth" and code not in eth.VERSIONS[version].messages:
+    if capability == eth7542.NAME or (capability == "eth" and code not in eth.VERSIONS[version].messages):
         return
     speak(peer, version)
     async with asking(peer):
@@ -417,6 +417,7 @@ async def test_every_request_is_answered_with_nothing(peer: Peer, version: int, 
 def test_all_requests_of_both_protocols_have_an_answer() -> None:
     requests = {("snap", int(code)) for code in SnapMessage if code % 2 == 0}
     requests |= {("eth", int(code)) for code in EthMessage if code.name.startswith("GET_")}
+    requests.add((eth7542.NAME, eth7542.Message7542.REQUEST_BLOCK_RANGE))
     assert set(ANSWERS) == requests
 
 
