@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SLOTS: Mapping[RequestKind, int] = {
-    RequestKind.HEADERS: 1,
+    RequestKind.HEADERS: 2,
     RequestKind.ACCOUNTS: 2,
     RequestKind.STORAGE: 3,
     RequestKind.CODES: 2,

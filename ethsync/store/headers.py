@@ -77,7 +77,7 @@ class HeaderStore:
         self.database = database
         self._check = check
         self.singles: dict[int, bytes] = {}
-        """Headers that stand alone: fewer than two pages of them, and what an interrupted sync left."""
+        """Proven headers that stand alone: fewer than two pages of them."""
         self.islands: dict[int, HeaderMarker] = {}
         """Stored pages, by their first number, that do not hang on the trusted header, or not yet."""
         self.top: Link | None = None
@@ -94,8 +94,6 @@ class HeaderStore:
     # What is there.
 
     def _read(self) -> None:
-        for key, raw in self.database.scan(HEADER):
-            self._remember(_number(key), raw)
         self.islands = self.read_markers()
         self.indexed = {_number(key) for key, _ in self.database.scan(HEADER_INDEX, keys_only=True)}
         last = max(self.islands, default=-1)
@@ -108,30 +106,31 @@ class HeaderStore:
             raise DatadirDamaged(f"{self.database.path} does not say which header is trusted")
         self.top = Link(int.from_bytes(value[:8], "big"), value[8:])
         self.below = self.top
-        self.join()
+        self._join()
 
     def read_markers(self) -> dict[int, HeaderMarker]:
         """The markers of all pages on the disk, by their first number. Raises DatadirDamaged."""
         markers = ((_number(key), value) for key, value in self.database.scan(HEADER_MARKER))
         return {first: decode_header_marker(first, value) for first, value in markers}
 
-    def join(self) -> list[HeaderMarker]:
-        """Prove what hangs on the lowest proven header: single headers and pages; return the pages."""
-        joined: list[HeaderMarker] = []
+    def _join(self) -> None:
+        """Prove what hangs on the lowest proven header: single headers and pages."""
+        alone = {_number(key): raw for key, raw in self.database.scan(HEADER)}
         while self.below is not None and self.below.number >= 0:
             number, marker = self.below.number, self.islands.get(self.below.number - PAGE + 1)
+            raw = alone.get(number, b"")
             if marker is not None and marker.hash == self.below.hash:
                 self._check(self.below, marker.top)
-                joined.append(self.islands.pop(marker.first))
+                del self.islands[marker.first]
                 self.below = Link(marker.first - 1, marker.parent, marker.bottom)
-            elif self._hashes.get(self.below.hash) == number:
-                header = _decoded(self.singles[number], number)
+            elif keccak256(raw) == self.below.hash:
+                header = _decoded(raw, number)
                 edge = Edge(header.timestamp, min(MOST_DIFFICULTY, header.difficulty))
                 self._check(self.below, edge)
+                self._remember(number, raw)
                 self.below = Link(number - 1, header.parent_hash, edge)
             else:
-                break
-        return joined
+                return
 
     @property
     def low(self) -> int:
@@ -211,7 +210,7 @@ class HeaderStore:
     # Changes.
 
     def put_page(self, marker: HeaderMarker, page: bytes, hashes: Bytes) -> Change:
-        """Store a page with its marker and index. It is an island until `join` finds that it is not."""
+        """Store a page with its marker and index. It is an island until it is found to hang on the chain."""
         first = marker.first
         self.islands[first] = marker
         self._cache.pop(first, None)
