@@ -7,12 +7,13 @@ import random
 import sys
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-import coincurve
 import trio
 
+from ethsync.commands.key_files import read_key_file
+from ethsync.commands.record_facts import brief_facts, brief_line
 from ethsync.discovery.dns_forest import Forest
 from ethsync.discovery.dns_resolver import open_resolver
 from ethsync.discovery.dns_service import Reader
@@ -66,7 +67,7 @@ class ListReader:
 
     def _print(self, record: NodeRecord) -> None:
         self._erase()
-        click.echo(json.dumps(record_facts(record)) if self.as_json else record_line(record))
+        click.echo(json.dumps(brief_facts(record)) if self.as_json else brief_line(record))
         self.printed += 1
 
     def _progress(self, forest: Forest) -> None:
@@ -122,35 +123,12 @@ def run_make(records: Path, key: Path, domain: str, seq: int, links: Sequence[st
     """Print the TXT records of a list made of a file with one record a line; 0. Raises ConfigError."""
     lines = [line.strip() for line in _read(records).splitlines()]
     nodes = [parse_record(line) for line in lines if line and not line.startswith("#")]
-    signer = _parse_key(_read(key), key)
+    signer = read_key_file(key)
     link = parse_link(str(Link(signer.public_key.format(), domain)))
     texts = build_tree(nodes, [parse_link(text) for text in links], link.domain, signer, seq)
     click.echo(json.dumps(texts) if as_json else "\n".join(zone_lines(texts)))
     click.echo(str(link), err=True)
     return 0
-
-
-def record_facts(record: NodeRecord) -> dict[str, Any]:
-    """A record for programs."""
-    v4 = record.ip is not None
-    address = record.ip if v4 else record.ip6
-    return {
-        "enr": str(record),
-        "node_id": f"0x{record.node_id.hex()}",
-        "ip": None if address is None else str(address),
-        "tcp": record.tcp if v4 else record.tcp6,
-        "udp": record.udp if v4 else record.udp6,
-        "fork_id": None if record.fork_id is None else str(record.fork_id),
-    }
-
-
-def record_line(record: NodeRecord) -> str:
-    """A record for people: node id, address, fork id."""
-    facts = record_facts(record)
-    address = "-" if facts["ip"] is None else f"{facts['ip']}:{facts['tcp']}"
-    if record.ip is None and record.ip6 is not None:
-        address = f"[{facts['ip']}]:{facts['tcp']}"
-    return f"{facts['node_id']}  {address:<21}  {facts['fork_id'] or '-'}"
 
 
 def zone_lines(texts: dict[str, str]) -> Iterator[str]:
@@ -172,16 +150,6 @@ def parse_nameserver(text: str) -> Endpoint:
     if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
         raise ConfigError(f"not a name server: {text!r} has no valid port", hint="write IP or IP:PORT")
     return Endpoint(ip, int(port[:6]))
-
-
-def _parse_key(text: str, path: Path) -> coincurve.PrivateKey:
-    digits = text.strip().removeprefix("0x")
-    try:
-        if len(digits) != 64:
-            raise ValueError(f"{len(digits)} digits")
-        return coincurve.PrivateKey(bytes.fromhex(digits))
-    except ValueError as error:
-        raise ConfigError(f"{path} holds no private key", hint="it should be 64 hex digits") from error
 
 
 def _read(path: Path) -> str:

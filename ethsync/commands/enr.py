@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ethsync.commands.key_files import read_key_file
 from ethsync.commands.record_facts import lines, record_facts
 from ethsync.discovery.forks import presumed_head
-from ethsync.discovery.identity import read_node_key
 from ethsync.discovery.local_record import MILLISECONDS
 from ethsync.errors import ConfigError, LocalProtocolError, MalformedMessage
 from ethsync.networks import built_in_networks, load_network
@@ -96,17 +96,14 @@ class SignCommand:
 
 
 def run_sign(command: SignCommand) -> int:
-    """Print the record that the options describe. Raises ConfigError, DatadirDamaged."""
+    """Print the record that the options describe. Raises ConfigError."""
     now = time.time()
     pairs = address_pairs(_parse_ip(command.ip, IPv4Address), _parse_ip(command.ip6, IPv6Address), **command.ports)
     if command.network is not None:
         forks = load_network(command.network).forks
         pairs[b"eth"] = rlp.encode_list([forks.fork_id(*presumed_head(forks, now)).encode()])
     pairs.update(_parse_setting(text) for text in command.settings)
-    try:
-        key = read_node_key(command.key)
-    except OSError as error:
-        raise ConfigError(f"{command.key} cannot be read: {error.strerror}") from error
+    key = read_key_file(command.key)
     seq = int(now * MILLISECONDS) if command.seq is None else command.seq
     try:
         click.echo(str(sign_record(key, seq, pairs)))

@@ -184,6 +184,26 @@ def _shown(value: Value) -> str:
     return str(value)
 
 
+def brief_facts(record: NodeRecord) -> dict[str, Any]:
+    """What one asks first of one record among many."""
+    return {
+        "record": str(record),
+        "node_id": record.node_id.hex(),
+        **address_facts(record),
+        "fork_id": None if record.fork_id is None else str(record.fork_id),
+    }
+
+
+def brief_line(record: NodeRecord) -> str:
+    """The same for people: node id, address, fork id."""
+    address = "-"
+    if record.ip is not None:
+        address = f"{record.ip}:{record.tcp or '-'}"
+    elif record.ip6 is not None:
+        address = f"[{record.ip6}]:{record.tcp6 or '-'}"
+    return f"{record.node_id.hex()}  {address:<21}  {record.fork_id or '-'}"
+
+
 def address_facts(record: NodeRecord) -> dict[str, Any]:
     """The addresses and ports of a record; None where it has none."""
     v4, v6 = record.ip is not None, record.ip6 is not None

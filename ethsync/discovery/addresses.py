@@ -25,9 +25,12 @@ _SPECIAL: tuple[IPNetwork, ...] = tuple(
 
 _LAN: tuple[IPNetwork, ...] = tuple(
     ip_network(block)
-    for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "fc00::/7", "fe80::/10")
-)
-"""Private and link-local networks (RFC 1918, RFC 3927, RFC 4193, RFC 4291)."""
+    for block in (
+        "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10",
+    )
+)  # fmt: skip
+"""Private and link-local networks, and those that providers share out behind their own address translation (RFC 1918,
+RFC 3927, RFC 4193, RFC 4291, RFC 6598)."""
 
 SUBNET_BITS_4 = 24
 SUBNET_BITS_6 = 64
@@ -40,7 +43,7 @@ def is_loopback(ip: IPAddress) -> bool:
 
 
 def is_lan(ip: IPAddress) -> bool:
-    """Whether an address is private or link-local: nearby, behind the same router."""
+    """Whether an address is private or link-local: nearby, behind the same router or the same provider's."""
     return any(ip in network for network in _LAN if network.version == ip.version)
 
 

@@ -289,7 +289,7 @@ async def test_the_command_prints_every_record_and_says_which_version_it_read() 
         done = await resolve(server, str(link_to("a.org")))
     assert done.returncode == 0
     lines = done.stdout.decode().splitlines()
-    assert sorted(line.split()[0] for line in lines) == sorted(f"0x{record.node_id.hex()}" for record in records)
+    assert sorted(line.split()[0] for line in lines) == sorted(record.node_id.hex() for record in records)
     assert all(line.split()[1].startswith("192.0.2.") and line.split()[1].endswith(":30303") for line in lines)
     assert done.stderr.decode() == "20 records, version 7 of a.org\n"
 
@@ -301,11 +301,14 @@ async def test_the_command_prints_json_for_programs() -> None:
     async with open_dns_server(zone_of(make_list("a.org", [record]))) as server:
         done = await resolve(server, str(link_to("a.org")), "--json")
     assert json.loads(done.stdout) == {
-        "enr": str(record),
-        "node_id": f"0x{record.node_id.hex()}",
+        "record": str(record),
+        "node_id": record.node_id.hex(),
         "ip": "192.0.2.1",
         "tcp": 30303,
         "udp": 30304,
+        "ip6": None,
+        "tcp6": None,
+        "udp6": None,
         "fork_id": "07c9462e/0",
     }
     assert done.returncode == 0
@@ -349,5 +352,5 @@ async def test_a_list_that_was_made_as_a_zone_file_is_read_by_the_command() -> N
     }
     async with open_dns_server({**served, **zone_of(make_list("b.org"))}) as server:
         done = await resolve(server, str(link_to("a.org")), "--json")
-    assert {json.loads(line)["enr"] for line in done.stdout.splitlines()} == {str(record) for record in records}
+    assert {json.loads(line)["record"] for line in done.stdout.splitlines()} == {str(record) for record in records}
     assert done.returncode == 0

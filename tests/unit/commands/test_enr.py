@@ -295,6 +295,9 @@ class TestSign:
         assert code == 2
         assert "none cannot be read: No such file or directory" in err
 
+        Path(key_file).write_text("no key")
+        code, _, err = run("enr", "sign", "--key", key_file)
+        assert (code, f"{key_file} holds no private key (it should be 64 hex" in err) == (2, True)
         Path(key_file).chmod(0o644)
         code, _, err = run("enr", "sign", "--key", key_file)
         assert code == 2

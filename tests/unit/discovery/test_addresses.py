@@ -11,7 +11,17 @@ from ethsync.discovery.addresses import is_lan, is_loopback, is_public, is_relay
 
 @pytest.mark.parametrize(
     "text",
-    ["127.0.0.1", "10.0.1.1", "10.22.0.3", "172.31.252.251", "192.168.1.4", "fe80::f4a1:8eff:fec5:9d9d", "fc00::4"],
+    [
+        "127.0.0.1",
+        "10.0.1.1",
+        "10.22.0.3",
+        "172.31.252.251",
+        "192.168.1.4",
+        "100.64.0.1",
+        "100.127.255.254",
+        "fe80::f4a1:8eff:fec5:9d9d",
+        "fc00::4",
+    ],
 )
 def test_addresses_nearby(text: str) -> None:
     ip = ip_address(text)
@@ -47,7 +57,9 @@ def test_addresses_where_no_node_can_be(text: str) -> None:
     assert not is_public(ip_address(text))
 
 
-@pytest.mark.parametrize("text", ["192.0.3.1", "1.0.0.0", "172.32.0.1", "8.8.8.8", "2001:4860::8888"])
+@pytest.mark.parametrize(
+    "text", ["192.0.3.1", "1.0.0.0", "172.32.0.1", "8.8.8.8", "100.63.255.255", "100.128.0.0", "2001:4860::8888"]
+)
 def test_addresses_that_all_can_reach(text: str) -> None:
     assert is_public(ip_address(text))
 

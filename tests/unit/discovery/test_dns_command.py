@@ -13,7 +13,8 @@ import trio
 import trio.testing
 
 from ethsync import cli
-from ethsync.commands.dns import ListReader, parse_nameserver, record_facts, record_line, zone_lines
+from ethsync.commands.dns import ListReader, parse_nameserver, zone_lines
+from ethsync.commands.record_facts import brief_facts, brief_line
 from ethsync.discovery.dns_forest import Forest
 from ethsync.discovery.dns_subtree import MOST_DEPTH
 from ethsync.discovery.dns_tree import entry_name
@@ -40,7 +41,8 @@ def ethsync(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 def files(tmp_path: Path) -> tuple[str, str]:
     """A file of 30 records and one with the owner's key."""
     (tmp_path / "records").write_text("# nodes\n\n" + "\n".join(f" {record}" for record in make_records(30)) + "\n")
-    (tmp_path / "key").write_text(f"0x{KEY.to_hex()}\n")
+    (tmp_path / "key").write_text(f"{KEY.to_hex()}\n")
+    (tmp_path / "key").chmod(0o600)
     return str(tmp_path / "records"), str(tmp_path / "key")
 
 
@@ -69,6 +71,13 @@ def test_no_part_of_a_text_in_a_zone_file_is_too_long() -> None:
     assert [len(part) for part in line.split('"')[1::2]] == [255, 255, 90]
 
 
+def test_a_key_that_others_can_read_is_refused(capsys: pytest.CaptureFixture[str], files: tuple[str, str]) -> None:
+    Path(files[1]).chmod(0o640)
+    code, _, err = ethsync(capsys, "dns", "make", files[0], "--key", files[1], "--domain", "a.org", "--seq", "1")
+    assert code == 2
+    assert f"(chmod 600 {files[1]})" in err
+
+
 @pytest.mark.parametrize("key", ["", "00" * 32, "11" * 31, "zz" * 32, "enr:-"])
 def test_a_file_without_a_key_is_refused(
     capsys: pytest.CaptureFixture[str], files: tuple[str, str], tmp_path: Path, key: str
@@ -87,7 +96,7 @@ def test_a_file_without_a_key_is_refused(
         (("--seq", "-1"), "seq"),
         (("--seq", str(2**64)), "seq"),
         (("--link", "enrtree://a.org"), "without a key"),
-        (("--key", "/nonexistent"), "cannot read"),
+        (("--key", "/nonexistent"), "cannot be read: No such file"),
     ],
 )
 def test_a_list_that_cannot_be_is_not_made(
@@ -173,28 +182,31 @@ async def test_what_was_not_read_of_a_list_is_said(
 
 def test_a_record_is_shown_with_its_id_address_and_fork() -> None:
     record = sign_record(KEY, 1, {**address_pairs(IPv4Address("192.0.2.9"), tcp=30303, udp=30304), **FORK})
-    assert record_line(record) == f"0x{record.node_id.hex()}  192.0.2.9:30303        07c9462e/7"
-    assert record_facts(record) == {
-        "enr": str(record),
-        "node_id": f"0x{record.node_id.hex()}",
+    assert brief_line(record) == f"{record.node_id.hex()}  192.0.2.9:30303        07c9462e/7"
+    assert brief_facts(record) == {
+        "record": str(record),
+        "node_id": record.node_id.hex(),
         "ip": "192.0.2.9",
         "tcp": 30303,
         "udp": 30304,
+        "ip6": None,
+        "tcp6": None,
+        "udp6": None,
         "fork_id": "07c9462e/7",
     }
 
 
 def test_a_record_with_an_ipv6_address_only_is_shown_with_that() -> None:
     record = sign_record(KEY, 1, address_pairs(ip6=IPv6Address("2001:db8::1"), tcp6=30303, udp6=30304))
-    assert record_line(record).split() == [f"0x{record.node_id.hex()}", "[2001:db8::1]:30303", "-"]
-    facts = record_facts(record)
-    assert (facts["ip"], facts["tcp"], facts["udp"]) == ("2001:db8::1", 30303, 30304)
+    assert brief_line(record).split() == [record.node_id.hex(), "[2001:db8::1]:30303", "-"]
+    facts = brief_facts(record)
+    assert (facts["ip6"], facts["tcp6"], facts["udp6"]) == ("2001:db8::1", 30303, 30304)
 
 
 def test_a_record_without_an_address_is_shown_too() -> None:
     record = sign_record(KEY, 1, {})
-    assert record_line(record).split() == [f"0x{record.node_id.hex()}", "-", "-"]
-    assert record_facts(record)["ip"] is None
+    assert brief_line(record).split() == [record.node_id.hex(), "-", "-"]
+    assert brief_facts(record)["ip"] is None
 
 
 @pytest.mark.parametrize(
