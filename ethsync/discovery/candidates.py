@@ -49,6 +49,9 @@ OUTAGE = 60.0
 """Seconds without an answer of any node from which it is our network that is down, and no node is to blame: all are
 tried again as soon as they may be. A dozen dials in a row fail in that time (`greeting.DIAL_TIMEOUT`)."""
 
+OUTAGE_DIALS = 4
+"""Dials under way while our network is down: enough to notice within seconds that it is back."""
+
 MOST_HISTORY = 4096
 """Dials remembered beyond the candidate itself, which may be dropped and offered again; more than 35 s can bring."""
 
@@ -148,13 +151,13 @@ class Candidates:
     # Dials go out
 
     def next(self, now: float, in_use: Container[bytes] = (), *, most: int = MOST_DIALS) -> Candidate | None:
-        """Whom to dial next; None if nobody may be dialled now, or `most` dials are under way.
+        """Whom to dial next; None if nobody may be dialled now, or `most` dials are under way, in an outage four.
 
         `in_use` are keys that need no dial, such as those of connected peers. Unless `dialled` or `defer` follows, the
         same candidate may be named again.
         """
         self._release(now)
-        if len(self._dials) >= most:
+        if len(self._dials) >= (min(most, OUTAGE_DIALS) if self._is_outage(now) else most):
             return None
         while (candidate := self._turns.choose()) is not None:
             if candidate.public_key not in in_use:

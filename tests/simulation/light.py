@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from ethsync.discovery import discv5_packets as packets
+from ethsync.discovery.bucket import SUBNET_PER_BUCKET
 from ethsync.discovery.discv5_answers import RESULT_LIMIT, split_records
 from ethsync.discovery.discv5_calls import Call, Purpose
 from ethsync.discovery.discv5_channel import Channel
@@ -15,7 +16,7 @@ from ethsync.discovery.discv5_limits import Limits
 from ethsync.discovery.discv5_messages import FindNode, Nodes, Ping, Pong, Response, decode_message
 from ethsync.discovery.node import Datagram, Endpoint, Node
 from ethsync.errors import MalformedMessage
-from tests.simulation.world import OTHER, Citizen, Index, Manner, World
+from tests.simulation.world import BUCKET_SIZE, OTHER, Citizen, Index, Manner, World
 
 LIMITS = Limits(sessions=4, challenges=4, places=4, records=4, calls=4)
 """One node talks to it: ours."""
@@ -79,7 +80,18 @@ def _known_in(choose: Callable[[World], Index]) -> Callable[[World, Citizen, Fin
     return named
 
 
-_truth = _known_in(lambda world: world.residents)
+def _truth(world: World, citizen: Citizen, message: FindNode) -> Iterable[Citizen]:
+    """Attackers are in the tables of honest nodes too, but no more than two of each subnet in a bucket, as with us."""
+    for each in message.distances:
+        intruders = world.attackers.bucket(citizen.number, each) if each else ()
+        places: Counter[int] = Counter()
+        for one in intruders:
+            place = int(one.endpoint.ip) >> 8
+            places[place] += 1
+            if places[place] <= SUBNET_PER_BUCKET:
+                yield one
+        room = BUCKET_SIZE - sum(min(count, SUBNET_PER_BUCKET) for count in places.values())
+        yield from (world.residents.bucket(citizen.number, each) if each else ())[:room]
 
 
 def _strays(world: World, citizen: Citizen, message: FindNode) -> Iterable[Citizen]:

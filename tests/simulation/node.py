@@ -20,6 +20,7 @@ from ethsync.discovery.finder import Finder
 from ethsync.discovery.identity import KEY_FILE
 from ethsync.discovery.lane import Lane
 from ethsync.discovery.local_record import Announcement
+from ethsync.discovery.node import Node
 from ethsync.discovery.start import DiscoveryOptions
 from ethsync.discovery.table import Table
 from ethsync.peers import finding
@@ -63,6 +64,11 @@ class Sighted:
     def table(self) -> Table:
         """Whom discv5 knows."""
         return self.lane.table
+
+    @property
+    def as_seen(self) -> Node:
+        """What others know of us."""
+        return Node(keys.node_id(self.key), self.key, US, US.port)
 
     @property
     def peers(self) -> int:

@@ -8,7 +8,15 @@ from ipaddress import ip_address
 import pytest
 
 from ethsync.discovery.candidate import BACKOFF, LONGEST_BACKOFF, NEVER, Quality, Reason, Source, State, Usefulness
-from ethsync.discovery.candidates import JITTER, LONGEST_FIXED, MOST_DIALS, OUTAGE, REDIAL, Candidates
+from ethsync.discovery.candidates import (
+    JITTER,
+    LONGEST_FIXED,
+    MOST_DIALS,
+    OUTAGE,
+    OUTAGE_DIALS,
+    REDIAL,
+    Candidates,
+)
 from ethsync.wire.enode import Enode
 from tests.unit.discovery.crowds import crowded, key, node, offer_all, pool, scattered
 
@@ -364,6 +372,25 @@ def test_before_the_first_answer_of_anybody_an_outage_cannot_be_told_from_dead_n
     offer_all(candidates, scattered(10))
     for n in range(10):
         assert fail(candidates, f"honest {n}", Reason.UNREACHABLE, 1000.0) > REDIAL
+
+
+def test_while_the_network_is_down_four_dials_at_a_time_find_out_when_it_is_back() -> None:
+    candidates = pool()
+    offer_all(candidates, scattered(40))
+    candidates.dialled(key("honest 0"), 0.0)
+    candidates.failed(key("honest 0"), Reason.TOO_MANY_PEERS, 0.0)
+    down = OUTAGE + 1
+    under_way = []
+    while (candidate := candidates.next(down)) is not None:
+        candidates.dialled(candidate.public_key, down)
+        under_way.append(candidate.public_key)
+    assert len(under_way) == OUTAGE_DIALS == 4
+    # When one of them answers, whatever it says, the pool goes on as before
+    candidates.failed(under_way[0], Reason.TOO_MANY_PEERS, down)
+    for _ in range(10):
+        candidate = candidates.next(down)
+        assert candidate is not None
+        candidates.dialled(candidate.public_key, down)
 
 
 def test_a_dial_that_we_broke_off_is_no_failure() -> None:
