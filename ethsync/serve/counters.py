@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @dataclass(slots=True)
 class ServerCounters:
     """Running totals by reply. items: accounts, slots, codes, nodes; leaf_bytes: their keys and values, without RLP and
-    proofs; payload_bytes: whole messages before compression."""
+    proofs; payload_bytes: whole messages before compression. headers: block headers."""
 
     connections: int = 0
     requests: Counter[SnapMessage] = field(default_factory=Counter)
@@ -22,6 +22,7 @@ class ServerCounters:
     items: Counter[SnapMessage] = field(default_factory=Counter)
     leaf_bytes: Counter[SnapMessage] = field(default_factory=Counter)
     payload_bytes: Counter[SnapMessage] = field(default_factory=Counter)
+    headers: int = 0
 
     def count(self, reply: Reply) -> None:
         """Add a reply that is about to be sent."""
@@ -29,6 +30,10 @@ class ServerCounters:
         self.items[reply.message] += reply.items
         self.leaf_bytes[reply.message] += reply.size
         self.payload_bytes[reply.message] += len(reply.payload)
+
+    def count_headers(self, count: int) -> None:
+        """Add a reply of so many block headers."""
+        self.headers += count
 
     @property
     def total_leaf_bytes(self) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ethsync.errors import ConfigError
-from ethsync.serve import lies
+from ethsync.serve import header_lies, lies
 from ethsync.serve.snap import Reply, empty_reply, serve
 from ethsync.wire import rlp
 from ethsync.wire.snap import (
@@ -28,6 +28,7 @@ from ethsync.wire.snap import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ethsync.serve.header_lies import HeaderLie
     from ethsync.serve.lies import Lie
     from ethsync.serve.served import ServedStates
     from ethsync.wire.snap import SnapReply, SnapRequest
@@ -46,7 +47,8 @@ class Profile:
     """A server's behaviour. Times in seconds.
 
     kinds: replies that the behaviour is about; the others are honest. first_lie: honest replies of those kinds before
-    the first that is not. lie: what is done to a reply. most_bytes, most_codes: caps on what is asked for.
+    the first that is not. lie: what is done to a reply; header_lie: to one
+    of headers. most_bytes, most_codes: caps on what is asked for.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Profile:
     most_codes: int | None = None
     delay: float = 0.0
     disconnect_after: int | None = None
+    header_lie: HeaderLie | None = None
     id_offset: int = 0
     repeats: bool = False
 
@@ -175,6 +178,16 @@ PROFILES: Mapping[str, Profile] = {
         Profile("reordered-codes", kinds=_CODES, lie=lies.reordered_codes),
         Profile("unasked-code", kinds=_CODES, lie=lies.unasked_code),
         Profile("wrong-id", id_offset=1),
+        # The same of headers: the first three are hard to work with, the others lie.
+        Profile("few-headers", header_lie=header_lies.few),
+        Profile("no-headers", header_lie=header_lies.empty),
+        Profile("silent-about-headers", header_lie=header_lies.silent),
+        Profile("header-gap", header_lie=header_lies.gap),
+        Profile("headers-upside-down", header_lie=header_lies.upside_down),
+        Profile("too-many-headers", header_lie=header_lies.too_many),
+        Profile("changed-header", header_lie=header_lies.changed),
+        Profile("undecodable-headers", header_lie=header_lies.undecodable),
+        Profile("other-chain", header_lie=header_lies.other_chain),
     )
 }
 """All profiles by name. Vary one with `dataclasses.replace`, say `replace(PROFILES["slow"], delay=0.1)`."""

@@ -11,7 +11,7 @@ from ethsync.errors import DisconnectReason, HandshakeFailed, NotHeld, PeerGone
 from ethsync.rlpx.connection import Message
 from ethsync.serve.snap import empty_reply
 from ethsync.wire import eth, snap
-from ethsync.wire.eth import EthMessage
+from ethsync.wire.eth import BlockHeaders, EthMessage, GetBlockHeaders
 from ethsync.wire.snap import REQUEST_DECODERS, SnapMessage
 from ethsync.wire.status import Status, encode_status
 
@@ -89,9 +89,21 @@ class Session:
                         self._server.counters.count(reply)
                         await replies.send((snap.NAME, reply.message, reply.payload))
                     continue
-                answer = self._service.answer(version, eth.decode(version, message.code, message.payload))
+                request = eth.decode(version, message.code, message.payload)
+                answer = self._service.answer(version, request)
+                if isinstance(request, GetBlockHeaders) and isinstance(answer, BlockHeaders):
+                    answer = self._headers(request, answer)
                 if answer is not None:
                     await replies.send((eth.NAME, answer.message, answer.encode()))
+
+    def _headers(self, request: GetBlockHeaders, honest: BlockHeaders) -> BlockHeaders | None:
+        """What the profile makes of a reply; None for no reply at all."""
+        lie = self._server.profile.header_lie
+        raws = lie(request, honest.headers) if lie is not None and request.limit > 1 else honest.headers
+        if raws is None:
+            return None
+        self._server.counters.count_headers(len(raws))
+        return BlockHeaders(request.request_id, raws)
 
     async def _send_all(self, replies: trio.MemoryReceiveChannel[tuple[str, int, bytes]]) -> None:
         async with replies:
