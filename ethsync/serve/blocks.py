@@ -14,7 +14,6 @@ from ethsync.wire.eth import MAX_MESSAGE_SIZE, MAX_SERVED, SOFT_RESPONSE_LIMIT, 
 from ethsync.wire.receipts import RECEIPT_ENCODINGS, Receipt, encode_block_receipts
 
 if TYPE_CHECKING:
-
     from ethsync.store.headers import HeaderStore
     from ethsync.wire.eth import GetBlockHeaders
     from ethsync.wire.headers import Header
@@ -75,43 +74,37 @@ class BlockData:
     """Number of the first block from which on there are bodies and receipts; None if there are none."""
 
 
-def select_bodies(held: Mapping[bytes, bytes], hashes: Sequence[bytes]) -> tuple[bytes, ...]:
+def _served(hashes: Sequence[bytes], find: Callable[[bytes], bytes | None]) -> tuple[bytes, ...]:
     """Items in the order asked for, up to the first that is not held (geth eth/protocols/eth/handlers.go)."""
     found: list[bytes] = []
     size = 0
     for block_hash in hashes[:MAX_SERVED]:
-        item = held.get(block_hash)
-        if item is None or size >= SOFT_RESPONSE_LIMIT:
+        item = find(block_hash) if size < SOFT_RESPONSE_LIMIT else None
+        if item is None:
             break
         found.append(item)
         size += len(item)
     return tuple(found)
+
+
+def select_bodies(held: Mapping[bytes, bytes], hashes: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Bodies in the order asked for, up to the first that is not held."""
+    return _served(hashes, held.get)
 
 
 def select_access_lists(held: Mapping[bytes, bytes], hashes: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Items in the order asked for; one that is not held is marked, and those after it still come (EIP-8159)."""
-    found: list[bytes] = []
-    size = 0
-    for block_hash in hashes[:MAX_SERVED]:
-        if size >= SOFT_RESPONSE_LIMIT:
-            break
-        item = held.get(block_hash, UNAVAILABLE)
-        found.append(item)
-        size += len(item)
-    return tuple(found)
+    """Access lists in the order asked for; one that is not held is marked, and those after it still come (EIP-8159)."""
+    return _served(hashes, lambda block_hash: held.get(block_hash, UNAVAILABLE))
 
 
 def select_receipts(held: BlockReceipts, version: int, hashes: Sequence[bytes]) -> tuple[bytes, ...]:
     """Whole lists in the order asked for, in the form of eth/68 or eth/69, up to the first that is not held."""
-    found: list[bytes] = []
-    size = 0
-    for block_hash in hashes[:MAX_SERVED]:
+
+    def find(block_hash: bytes) -> bytes | None:
         receipts = held.get(block_hash)
-        if receipts is None or size >= SOFT_RESPONSE_LIMIT:
-            break
-        found.append(encode_block_receipts(version, receipts))
-        size += len(found[-1])
-    return tuple(found)
+        return None if receipts is None else encode_block_receipts(version, receipts)
+
+    return _served(hashes, find)
 
 
 def select_partial_receipts(
