@@ -31,6 +31,10 @@ TARGET_LEAVES = 384
 MOST_LEAVES = 4096
 """A page with more is split by one nibble: hash prefixes can be mined, so no depth is safe for ever."""
 
+MOST_DEPTH = 6
+"""Nibbles of the pages of a new trie: enough for 25 thousand million leaves in pages of at most 1,536, sixty times the
+accounts of mainnet. A trie that begins with mined keys looks larger than it is; this bounds how small its pages get."""
+
 SMALL_TRIE = 64
 """Storage tries of up to this many slots share a bundle; larger ones have pages of their own."""
 
@@ -78,9 +82,9 @@ def stored_path(stored: bytes) -> PagePath:
 
 
 def depth_for(leaves: float) -> int:
-    """Page depth for a trie of about so many leaves: pages of 96 to 1,536 leaves each."""
+    """Page depth for a trie of about so many leaves: pages of 96 to 1,536 leaves each, to the depth of MOST_DEPTH."""
     depth = 0
-    while depth < 16 and leaves / 16**depth > 4 * TARGET_LEAVES:
+    while depth < MOST_DEPTH and leaves / 16**depth > 4 * TARGET_LEAVES:
         depth += 1
     return depth
 

@@ -15,7 +15,7 @@ from ethsync.state.proofs import verify_range
 from ethsync.state.replies import scan_account_range
 from ethsync.store.schema import ACCOUNT_PAGE, DEBT, FACT_DEPTH, MARKER, TOP, Debt, Marker, account_key
 from ethsync.store.writer import Write, Writer
-from ethsync.sync.assemble import Assembled, assemble, estimated_depth
+from ethsync.sync.assemble import Assembled, assemble, first_depth, in_hand
 from ethsync.sync.debts import PageNeeds, needs_by_page
 from ethsync.wire.snap import GetAccountRange
 
@@ -56,22 +56,23 @@ class _Proven:
     empty: bool
 
 
-def prove_accounts(job: AccountJob, payload: bytes, depth: int | None) -> tuple[_Proven, int]:
+def prove_accounts(job: AccountJob, payload: bytes, depth: int | None) -> tuple[_Proven, int | None]:
     """Prove an AccountRange and make everything that is written of it. Runs in a thread.
 
-    Returns it with the page depth, chosen from the density of this very range if there is none yet. Raises
-    MalformedMessage, Disproved.
+    Returns it with the page depth, chosen from the density of this very range if there is none yet; without enough of
+    it there still is none. Raises MalformedMessage, Disproved.
     """
     reply = scan_account_range(payload)
     gap = job.gap
     origin = gap.resume.to_bytes(32, "big")
     if not len(reply.leaves) and not len(reply.proof):
-        return _Proven(Assembled(reply.leaves, [], gap.origin, gap), [], [], 0, 0, 0, True), depth or 0
+        return _Proven(Assembled(reply.leaves, [], gap.origin, gap), [], [], 0, 0, 0, True), depth
     proven = verify_range(job.root, origin, reply.leaves, reply.proof, page_depth=NO_DEPTH if depth is None else depth)
     if depth is None:
-        depth = estimated_depth(gap, proven.leaves, proven.more)
-        proven = verify_range(job.root, origin, reply.leaves, reply.proof, page_depth=depth)
-    assembled = assemble(gap, proven, depth)
+        depth = first_depth(gap, proven)
+        if depth is not None:
+            proven = verify_range(job.root, origin, reply.leaves, reply.proof, page_depth=depth)
+    assembled = in_hand(gap, proven.leaves) if depth is None else assemble(gap, proven, depth)
     pages = assembled.pages
     needs = needs_by_page(assembled.leaves, [(page.path, page.first, page.last) for page in pages])
     puts = [(account_key(ACCOUNT_PAGE, page.path), page.value) for page in pages]
@@ -182,9 +183,9 @@ class AccountStage:
         finally:
             self._processing -= 1
 
-    async def _keep(self, proven: _Proven, depth: int, size: int) -> None:
+    async def _keep(self, proven: _Proven, depth: int | None, size: int) -> None:
         puts = proven.puts
-        if self.sweep.depth is None:
+        if self.sweep.depth is None and depth is not None:
             self.sweep.depth = depth
             puts = [(FACT_DEPTH, bytes([depth])), *puts]
         if proven.keys_seen > 0:

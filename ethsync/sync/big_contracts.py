@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ethsync.state.columns import Leaves, join
-from ethsync.state.pages import KEY_SPACE, SMALL_TRIE, depth_for
+from ethsync.state.pages import KEY_SPACE, SMALL_TRIE
 from ethsync.store.schema import (
     MARKER,
     RECORD,
@@ -52,7 +52,6 @@ class BigContract:
 
     contract: Contract
     sweep: Sweep
-    depth: int
     leaves: int = 0
     size: int = 0
     keys_per_byte: float = 0.0
@@ -64,6 +63,11 @@ class BigContract:
     """Keys in the database that nothing speaks for, to be deleted with the first write."""
     small: Leaves | None = None
     """All its leaves, if they turned out to fit into a bundle after all."""
+
+    @property
+    def depth(self) -> int:
+        """Page depth; zero as long as it is not known."""
+        return self.sweep.depth or 0
 
     @property
     def done(self) -> bool:
@@ -103,16 +107,13 @@ class BigContracts:
         self._counters = counters
         self._active: dict[bytes, BigContract] = {}
 
-    def begin(
-        self, contract: Contract, assembled: Assembled, depth: int | None = None, estimate: float = 0.0
-    ) -> BigContract:
-        """Take up a contract from its first chunk, or from all of it."""
-        depth = depth_for(len(assembled.leaves)) if depth is None else depth
+    def begin(self, contract: Contract, assembled: Assembled, depth: int | None, estimate: float) -> BigContract:
+        """Take up a contract from its first chunk, or from all of it. `estimate`: about so many slots; 0 if unknown."""
         sweep = Sweep(depth=depth)
         gap = sweep.take(KEY_SPACE)
         sweep.claim(gap, assembled.covered, assembled.rest)
         sweep.settle(gap)
-        big = BigContract(contract, sweep, depth, leftover=self._leftover(contract.account))
+        big = BigContract(contract, sweep, leftover=self._leftover(contract.account))
         if estimate:
             big.keys_per_byte = KEY_SPACE / (estimate * SLOT_BYTES)
         self._active[contract.account] = big
@@ -137,7 +138,7 @@ class BigContracts:
         found = self._datadir.storage.scan(MARKER + contract.account)
         markers = [decode_marker(key, value) for key, value in found]
         sweep = Sweep(((marker.origin, marker.end) for marker in markers), record.depth)
-        big = BigContract(contract, sweep, record.depth, recorded=True, declared=True)
+        big = BigContract(contract, sweep, recorded=True, declared=True)
         big.leaves = sum(marker.leaves for marker in markers)
         big.size = sum(marker.size for marker in markers)
         if big.leaves:
@@ -186,7 +187,8 @@ class BigContracts:
         """Hand pages, tops and marker of a range to the writer, and the record with the first of them."""
         account = big.contract.account
         leaves = sum(page.last - page.first for page in assembled.pages)
-        if big.depth == 0 and leaves and big.leaves + leaves <= SMALL_TRIE:
+        origin = gap.origin if gap else 0
+        if big.depth == 0 and (origin, assembled.covered) == (0, KEY_SPACE) and leaves <= SMALL_TRIE:
             big.small = join([assembled.leaves])
             return
         puts = [(storage_key(STORAGE_PAGE, account, page.path), page.value) for page in assembled.pages]
@@ -198,7 +200,7 @@ class BigContracts:
         big.size += size
         self._counters.items += leaves
         self._counters.bytes += size
-        key, value = Marker(gap.origin if gap else 0, assembled.covered, leaves, size).encode()
+        key, value = Marker(origin, assembled.covered, leaves, size).encode()
         puts.append((MARKER + account + key, value))
         if not big.recorded:
             begun = TrieRecord(big.contract.root, big.depth, False, 0, 0).encode()

@@ -11,6 +11,7 @@ import trio
 
 from ethsync.errors import PeerError
 from ethsync.peers.track import Outcome, RequestKind
+from ethsync.state.pages import depth_for
 from ethsync.sync.big_contracts import BigContract, BigContracts, RangeJob
 from ethsync.sync.debts import Contract, DebtBook, PageDebt, Part, make_bundle
 from ethsync.sync.storage_proofs import SmallReply, prove_storage_range, prove_tries
@@ -189,7 +190,7 @@ class StorageStage:
             return Outcome.DUPLICATE
         try:
             proven = await trio.to_thread.run_sync(
-                prove_storage_range, payload, big.contract.root, job.gap, big.depth, limiter=self._limiter
+                prove_storage_range, payload, big.contract.root, job.gap, big.sweep.depth, limiter=self._limiter
             )
         except PeerError:
             self.give_back(job)
@@ -197,14 +198,17 @@ class StorageStage:
         if proven is None:
             self.give_back(job)
             return Outcome.EMPTY
-        assembled, keys = proven
-        claimed = big.sweep.claim(job.gap, assembled.covered, assembled.rest)
+        assembled = proven.assembled
+        # Two answers to one request, proven at the same time, may have given two depths: the pages of a trie have one.
+        fits = big.sweep.depth in (None, proven.depth)
+        claimed = big.sweep.claim(job.gap, assembled.covered, assembled.rest) if fits else None
         if claimed is None:
             self.give_back(job)
             return Outcome.DUPLICATE
         self._end(job)
-        if keys > 0:
-            big.keys_per_byte = keys / len(payload)
+        big.sweep.depth = proven.depth
+        if proven.keys > 0:
+            big.keys_per_byte = proven.keys / len(payload)
         await self.big.keep(big, claimed, assembled)
         # Nothing may be awaited between settling the range and looking whether it was the last.
         self._declare_if_big(big)
@@ -258,7 +262,7 @@ class StorageStage:
             if paged is None:
                 run.append((contract, k))
                 continue
-            big = self.big.begin(contract, paged)
+            big = self.big.begin(contract, paged, depth_for(len(paged.leaves)), 0.0)
             await self.big.write(big, paged)
             await self._finish_big(big)
             touched[contract.page] = None

@@ -11,19 +11,22 @@ from ethsync.kernels import keccak
 from ethsync.kernels.trie import NO_DEPTH
 from ethsync.state.columns import Ints, Leaves, entries_of
 from ethsync.state.pages import KEY_SPACE, SMALL_TRIE
-from ethsync.state.proofs import ZERO_KEY, Proven, verify_range
+from ethsync.state.proofs import ZERO_KEY, verify_range
 from ethsync.state.replies import StorageRanges, scan_storage_ranges
 from ethsync.state.tries import TrieError, build
-from ethsync.sync.assemble import Assembled, assemble, assemble_whole, estimated_depth, estimated_leaves
+from ethsync.sync.assemble import Assembled, assemble, assemble_whole, estimated_leaves, first_depth, in_hand
 from ethsync.sync.sweep import Gap
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FirstChunk:
-    """The beginning of a trie that did not fit into a reply, with its size as estimated from its density."""
+    """The beginning of a trie that did not fit into a reply, with its size as estimated from its density.
+
+    depth: of its pages; None if the beginning is too short to say.
+    """
 
     assembled: Assembled
-    depth: int
+    depth: int | None
     estimate: float
 
 
@@ -126,25 +129,39 @@ def _cut_off(reply: StorageRanges, roots: list[bytes], at: int, skipped: list[in
         raise Disproved("a proof without slots was sent for a trie that is not empty")
     gap = Gap(0, KEY_SPACE, 0)
     proven = verify_range(roots[position], ZERO_KEY, leaves, reply.proof)
-    depth = estimated_depth(gap, leaves, proven.more)
-    if proven.more:
+    depth = first_depth(gap, proven)
+    assembled = Assembled(leaves, [], KEY_SPACE, None)
+    if depth is None:
+        assembled = in_hand(gap, leaves)
+    elif proven.more:
         proven = verify_range(roots[position], ZERO_KEY, leaves, reply.proof, page_depth=depth)
-        chunk = FirstChunk(assemble(gap, proven, depth), depth, estimated_leaves(gap, leaves, True))
-    else:
-        chunk = FirstChunk(Assembled(leaves, [], KEY_SPACE, None), depth, float(len(leaves)))
-    return position, chunk
+        assembled = assemble(gap, proven, depth)
+    return position, FirstChunk(assembled, depth, estimated_leaves(gap, leaves, proven.more))
 
 
-def prove_storage_range(payload: bytes, root: bytes, gap: Gap, depth: int) -> tuple[Assembled, int] | None:
+@dataclass(frozen=True, slots=True, eq=False)
+class ProvenRange:
+    """A range of one trie: what it adds, how many keys it covers, and the trie's page depth, None if still unknown."""
+
+    assembled: Assembled
+    keys: int
+    depth: int | None
+
+
+def prove_storage_range(payload: bytes, root: bytes, gap: Gap, depth: int | None) -> ProvenRange | None:
     """Prove a reply to a request for one range of one trie; None if the peer had nothing.
 
-    Returns what it adds and how many keys it covers. Raises MalformedMessage, Disproved.
+    The page depth is chosen if there is none yet. Raises MalformedMessage, Disproved.
     """
     reply = scan_storage_ranges(payload, 1)
     if not len(reply) and not len(reply.proof):
         return None
     origin = gap.resume.to_bytes(32, "big")
-    proven: Proven = verify_range(root, origin, reply.leaves, reply.proof, page_depth=depth if depth < 64 else NO_DEPTH)
-    assembled = assemble(gap, proven, depth)
+    proven = verify_range(root, origin, reply.leaves, reply.proof, page_depth=NO_DEPTH if depth is None else depth)
+    if depth is None:
+        depth = first_depth(gap, proven)
+        if depth is not None:
+            proven = verify_range(root, origin, reply.leaves, reply.proof, page_depth=depth)
+    assembled = in_hand(gap, proven.leaves) if depth is None else assemble(gap, proven, depth)
     resume = assembled.rest.resume if assembled.rest is not None else assembled.covered
-    return assembled, resume - gap.resume
+    return ProvenRange(assembled, resume - gap.resume, depth)

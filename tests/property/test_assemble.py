@@ -11,12 +11,21 @@ import pytest
 from trie import HexaryTrie
 
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
-from ethsync.state.columns import Leaves, entries_of, leaves_of
-from ethsync.state.pages import KEY_SPACE, SMALL_TRIE, PagePath, Top, decode_pages, entries_of_tops, path_of
+from ethsync.state.columns import Ints, Leaves, entries_of, leaves_of
+from ethsync.state.pages import KEY_SPACE, SMALL_TRIE, PagePath, Top, decode_pages, depth_for, entries_of_tops, path_of
 from ethsync.state.proofs import Proven, verify_range
 from ethsync.state.replies import ProofNodes
 from ethsync.state.tries import Tops, build
-from ethsync.sync.assemble import Assembled, Page, assemble, assemble_whole, estimated_depth, estimated_leaves
+from ethsync.sync.assemble import (
+    MOST_CARRIED,
+    Assembled,
+    Page,
+    assemble,
+    assemble_whole,
+    estimated_leaves,
+    first_depth,
+    in_hand,
+)
 from ethsync.sync.sweep import Gap, Sweep
 from tests.oracles.accounts import random_account
 from tests.oracles.leaf_sets import SHAPES, LeafSet, leaf_set
@@ -103,16 +112,20 @@ def download(rng: Random, server: Server, depth: int, most: int) -> Stored:
 
 
 def check_rest(gap: Gap, rest: Gap, covered: int, depth: int) -> None:
-    """What remains begins at a page border, with this page's leaves in hand up to where the next request begins."""
+    """What remains begins with the leaves in hand, of one page and not too many, up to where the next request begins.
+
+    A page that is going to be too large ends at a longer path.
+    """
     assert (rest.origin, rest.end) == (covered, gap.end)
-    assert covered % (KEY_SPACE >> 4 * depth) == 0
     assert gap.resume < rest.resume < rest.end
     if rest.carry is None:
         assert rest.resume == rest.origin
+        assert covered % (KEY_SPACE >> 4 * depth) == 0
     else:
         assert int.from_bytes(rest.carry.key(-1), "big") == rest.resume - 1
+        assert int.from_bytes(rest.carry.key(0), "big") >= rest.origin
         assert path_of(rest.carry.key(0), depth) == path_of(rest.carry.key(-1), depth)
-        assert path_of(rest.carry.key(0), depth).first == rest.origin
+        assert len(rest.carry) <= MOST_CARRIED
 
 
 def check(stored: Stored, truth: LeafSet, root: bytes, kind: int = LEAF) -> None:
@@ -165,14 +178,16 @@ def test_accounts_in_any_replies(depth: int) -> None:
 @pytest.mark.parametrize("most_leaves", [1, 2, 5])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_pages_that_are_too_large_are_split(shape: str, most_leaves: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Given a small limit for pages, and keys that share prefixes, as if mined
+    # Given a small limit for pages, and for what is in hand of them, and keys that share prefixes, as if mined
     monkeypatch.setattr("ethsync.sync.assemble.MOST_LEAVES", most_leaves)
+    monkeypatch.setattr("ethsync.sync.assemble.MOST_CARRIED", most_leaves)
+    monkeypatch.setattr(f"{__name__}.MOST_CARRIED", most_leaves)
     for seed in range(4):
         rng = Random(f"{shape} {most_leaves} {seed}")
         truth = leaf_set(rng, shape, 50)
         server = Server(truth, trie_of(truth.keys, truth.values))
         # When
-        stored = download(rng, server, rng.choice((0, 1, 2)), rng.choice((4, 200)))
+        stored = download(rng, server, rng.choice((0, 1, 2)), rng.choice((1, 4, 200)))
         # Then no page has more, and all is well otherwise.
         check(stored, truth, bytes(server.trie.root_hash))
         assert all(page.last - page.first <= most_leaves for page in stored.pages.values())
@@ -338,8 +353,41 @@ def test_the_density_of_the_first_leaves_says_how_many_there_are() -> None:
     assert estimated_leaves(gap, leaves, more=False) == 500
     assert estimated_leaves(gap, leaves[:0], more=False) == 0
     # Then pages of one nibble have 250 of them each.
-    assert estimated_depth(gap, leaves, more=True) == 1
-    assert estimated_depth(gap, leaves, more=False) == 0
+    assert first_depth(gap, proven_beginning(leaves)) == 1
+    assert first_depth(gap, Proven(leaves, False, *no_groups(), False, False)) == 0
+
+
+def proven_beginning(leaves: Leaves) -> Proven:
+    """Leaves of which there are more, proven without regard to pages."""
+    return Proven(leaves, True, *no_groups(), False, True)
+
+
+def no_groups() -> tuple[Ints, Tops]:
+    firsts, none = np.zeros(1, np.int64), np.empty(0, np.int64)
+    return firsts, Tops(firsts, none, np.empty((0, 32), np.uint8), np.empty(0, np.uint8))
+
+
+def test_a_few_leaves_do_not_say_how_many_there_are() -> None:
+    # Given a peer that sends five leaves at a time
+    rng = Random(2)
+    keys = sorted(bytes([rng.randrange(32)]) + rng.randbytes(31) for _ in range(500))
+    leaves = leaves_of(keys, [b"v"] * 500)
+    gap = Gap(0, KEY_SPACE, 0)
+    seen = 0
+    while (depth := first_depth(gap, proven_beginning(leaves[seen : seen + 5]))) is None:
+        # Then they are kept in hand, and nothing is called stored.
+        assembled = in_hand(gap, leaves[seen : seen + 5])
+        seen += 5
+        assert (assembled.pages, assembled.covered, len(assembled.leaves)) == ([], 0, 0)
+        assert assembled.rest is not None
+        assert assembled.rest.carry is not None
+        assert pairs(assembled.rest.carry) == pairs(leaves[:seen])
+        assert assembled.rest.resume == int.from_bytes(keys[seen - 1], "big") + 1
+        gap = assembled.rest
+    # Until there are enough, all of which count.
+    assert seen + 5 == 35
+    estimate = estimated_leaves(Gap(0, KEY_SPACE, 0), leaves[:35], more=True)
+    assert depth == depth_for(estimate) == 1
 
 
 def test_the_density_counts_from_where_the_request_began() -> None:

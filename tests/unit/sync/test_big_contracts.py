@@ -42,8 +42,9 @@ NewStage = Callable[[], StorageStage]
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages of a few leaves, so that 200 slots are a trie of depth 2."""
+    """Pages of a few leaves, so that 200 slots are a trie of depth 2, which any first reply shows."""
     monkeypatch.setattr("ethsync.state.pages.TARGET_LEAVES", 1)
+    monkeypatch.setattr("ethsync.sync.assemble.ENOUGH_LEAVES", 1)
 
 
 @pytest.fixture

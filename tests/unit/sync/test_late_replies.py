@@ -180,6 +180,7 @@ async def test_the_same_account_with_an_equal_root_met_later_is_another_matter(
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of a few leaves, so that 200 slots are a trie of depth 2."""
     monkeypatch.setattr("ethsync.state.pages.TARGET_LEAVES", 1)
+    monkeypatch.setattr("ethsync.sync.assemble.ENOUGH_LEAVES", 1)
 
 
 async def owing_big(stage: StorageStage, debts: DebtBook) -> PageDebt:

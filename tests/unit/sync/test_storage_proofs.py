@@ -209,19 +209,19 @@ def test_a_range_from_its_proof() -> None:
     gap = Gap(0, KEY_SPACE, at(100))
     proven = prove_storage_range(BIG.range(gap.resume, 50), BIG.root, Gap(gap.resume, KEY_SPACE, gap.resume), 0)
     assert proven is not None
-    assembled, keys = proven
+    assembled = proven.assembled
     assert assembled.rest is not None
     assert assembled.rest.carry is not None
     assert pairs(assembled.rest.carry) == BIG.pairs[100:150]
-    assert keys == at(149) + 1 - at(100)
+    assert (proven.keys, proven.depth) == (at(149) + 1 - at(100), 0)
 
 
 def test_the_keys_that_a_range_covers_reach_to_its_end_if_there_is_no_more() -> None:
     gap = Gap(KEY_SPACE // 2, KEY_SPACE, KEY_SPACE // 2)
     proven = prove_storage_range(BIG.range(gap.resume, 1000), BIG.root, gap, 1)
     assert proven is not None
-    assembled, keys = proven
-    assert (assembled.covered, assembled.rest, keys) == (KEY_SPACE, None, KEY_SPACE // 2)
+    assembled = proven.assembled
+    assert (assembled.covered, assembled.rest, proven.keys) == (KEY_SPACE, None, KEY_SPACE // 2)
     assert pairs(assembled.leaves) == [pair for pair in BIG.pairs if pair[0] >= b"\x80"]
 
 
@@ -230,7 +230,7 @@ def test_an_empty_end_is_believed_with_its_proof_only() -> None:
     gap = Gap(0, KEY_SPACE, beyond)
     proven = prove_storage_range(BIG.range(beyond, 9), BIG.root, Gap(beyond, KEY_SPACE, beyond), 0)
     assert proven is not None
-    assert (len(proven[0].leaves), proven[0].rest, proven[1]) == (0, None, KEY_SPACE - beyond)
+    assert (len(proven.assembled.leaves), proven.assembled.rest, proven.keys) == (0, None, KEY_SPACE - beyond)
     # Without one the peer simply has nothing, as a peer that lost the state.
     assert prove_storage_range(whole(), BIG.root, gap, 0) is None
 
