@@ -17,7 +17,7 @@ import trio
 from ethsync.cli import EXIT_INTERRUPTED
 from ethsync.commands.child import open_serving_process
 from ethsync.commands.finding import PROTOCOLS, make_finding, parse_protocols
-from ethsync.commands.places import cache_directory, default_datadir
+from ethsync.commands.places import default_datadir, synthetic_datadir
 from ethsync.commands.targets import parse_target
 from ethsync.errors import ConfigError, EthsyncError
 from ethsync.logs import LogFormat, configure_logging
@@ -160,7 +160,7 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
             if command.peers or command.head:
                 raise ConfigError("the demo brings its own peer and block", hint="leave out --peer and --head")
             server = await stack.enter_async_context(
-                open_serving_process("--synthetic", str(DEMO_SPEC), "--datadir", str(cache_directory() / "demo-state"))
+                open_serving_process("--synthetic", str(DEMO_SPEC), "--datadir", str(synthetic_datadir(DEMO_SPEC)))
             )
             place = command.datadir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ethsync-demo-")))
             network = replace(load_network(server.genesis), name=DEMO)

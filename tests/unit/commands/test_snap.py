@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ethsync.commands import snap as module
+from ethsync.commands.places import synthetic_datadir
 from ethsync.commands.snap import SnapCommand, _options
 from ethsync.errors import ConfigError
+from ethsync.serve.spec import DEMO_SPEC
 from ethsync.sync.snap import SnapOptions
 from ethsync.wire.enode import Enode
 
@@ -24,12 +28,13 @@ PEER = Enode(
 """The generator of secp256k1."""
 
 
+COMMAND = SnapCommand(
+    "mainnet", [str(PEER)], f"hash:0x{'11' * 32}", None, None, 0, 60.0, "text", "warning", [], discovery="none"
+)
+
+
 async def options(directory: Path, forks: Sequence[str]) -> SnapOptions:
-    command = SnapCommand(
-        "mainnet", [str(PEER)], f"hash:0x{'11' * 32}", directory, None, 0, 60.0, "text", "warning", [],
-        discovery="none", forks=forks,
-    )  # fmt: skip
-    async with _options(command) as found:
+    async with _options(replace(COMMAND, datadir=directory, forks=forks)) as found:
         return found
 
 
@@ -46,3 +51,23 @@ async def test_a_fork_can_be_put_at_another_time(tmp_path: Path) -> None:
 async def test_a_fork_without_a_time_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'Amsterdam' is not a fork with its time"):
         await options(tmp_path, ["Amsterdam"])
+
+
+async def test_the_demo_does_not_stumble_over_a_state_that_an_older_version_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given another spec than today's, then its state is kept somewhere else."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    older = replace(DEMO_SPEC, headers=1)
+    assert synthetic_datadir(older) != synthetic_datadir(DEMO_SPEC)
+    served: list[tuple[str, ...]] = []
+
+    def refuse(*arguments: str) -> None:
+        served.append(arguments)
+        raise ConfigError("not now")
+
+    monkeypatch.setattr(module, "open_serving_process", refuse)
+    with pytest.raises(ConfigError, match="not now"):
+        async with _options(replace(COMMAND, network="demo", peers=[], head=None, datadir=tmp_path)):
+            pass
+    assert served == [("--synthetic", str(DEMO_SPEC), "--datadir", str(synthetic_datadir(DEMO_SPEC)))]
