@@ -14,6 +14,8 @@ from ethsync.wire.eth import MAX_MESSAGE_SIZE, MAX_SERVED, SOFT_RESPONSE_LIMIT, 
 from ethsync.wire.receipts import RECEIPT_ENCODINGS, Receipt, encode_block_receipts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ethsync.store.headers import HeaderStore
     from ethsync.wire.eth import GetBlockHeaders
     from ethsync.wire.headers import Header
