@@ -85,7 +85,7 @@ class ForkchoiceUpdated:
 
 
 FORKCHOICE_UPDATED: Mapping[int, ForkchoiceUpdated] = {
-    1: ForkchoiceUpdated(_ATTRIBUTES_V1, end="Shanghai"),
+    1: ForkchoiceUpdated(_ATTRIBUTES_V1),
     2: ForkchoiceUpdated((*_ATTRIBUTES_V1, "withdrawals"), end="Cancun"),
     3: ForkchoiceUpdated(_ATTRIBUTES_V3, "Cancun", "Amsterdam"),
     4: ForkchoiceUpdated((*_ATTRIBUTES_V3, "slotNumber", "targetGasLimit"), "Amsterdam", "Bogota", takes_columns=True),
