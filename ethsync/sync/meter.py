@@ -62,10 +62,14 @@ def _limit(progress: Progress, writer: Writer) -> Limit:
 
 
 async def run_meter(progress: Progress, pool: PeerPool, writer: Writer) -> None:
-    """Read until cancelled, and a last time then."""
+    """Read until cancelled, and a last time then. Who was connected until then is kept for the report."""
     try:
         while True:
             read_meters(progress, pool, writer, trio.current_time())
             await trio.sleep(INTERVAL)
     finally:
+        peers, census = progress.peers, progress.census
         read_meters(progress, pool, writer, trio.current_time())
+        progress.last_peers = progress.peers or peers
+        if not progress.peers and census is not None:
+            progress.census = census

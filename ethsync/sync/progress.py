@@ -88,6 +88,8 @@ class Progress:
     verification: Stage = field(default_factory=Stage)
     """`items` are leaves and `bytes` the bytes read back from disk whose roots and hashes held."""
     peers: list[PeerView] = field(default_factory=list)
+    last_peers: list[PeerView] = field(default_factory=list)
+    """Those who were connected when no more was asked."""
     outcomes: Counter[str] = field(default_factory=Counter)
     """Requests by "kind outcome", such as "accounts served"."""
     wire_bytes: int = 0

@@ -58,7 +58,7 @@ def build_report(
             "verification": _stage(progress.verification, now),
         },
         "requests": dict(sorted(progress.outcomes.items())),
-        "peers": [asdict(peer) for peer in progress.peers],
+        "peers": [asdict(peer) for peer in progress.peers or progress.last_peers],
         "search": None if progress.census is None else census_fields(progress.census),
         "warning": progress.warning or None,
         "dropped": [_dropped(drop) for drop in progress.dropped],

@@ -13,7 +13,7 @@ from ethsync.discovery.candidate import Reason, Source
 from ethsync.errors import ConfigError
 from ethsync.peers.census import Census, SourceCount
 from ethsync.peers.drops import Drop
-from ethsync.sync.progress import Phase, Progress, Stage
+from ethsync.sync.progress import PeerView, Phase, Progress, Stage
 from ethsync.ui.machine import Machine, Resources, ThreadTime
 from ethsync.ui.measure import LoopLag
 from ethsync.ui.report import build_report, write_report
@@ -90,6 +90,21 @@ def test_requests_are_listed_by_outcome(finished: Progress) -> None:
         ("accounts served", 10),
         ("accounts timeout", 1),
         ("storage served", 3),
+    ]
+
+
+def test_peers_are_those_until_the_end(finished: Progress) -> None:
+    finished.last_peers = [PeerView("geth", "192.0.2.1:30303", 5, 0, 1.0, 2.0, "dns")]
+    assert report(finished)["peers"] == [
+        {
+            "name": "geth",
+            "address": "192.0.2.1:30303",
+            "bytes": 5,
+            "in_flight": 0,
+            "rate": 1.0,
+            "score": 2.0,
+            "source": "dns",
+        }
     ]
 
 
