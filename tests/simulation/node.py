@@ -99,20 +99,28 @@ class Sighted:
         self.changed = trio.Event()
 
 
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """What connects us with the others, and how to find them. `key` is our public key."""
+
+    post: Post
+    roads: Roads
+    key: bytes
+    options: DiscoveryOptions
+
+
 @asynccontextmanager
-async def open_node(
+async def open_wires(
     world: World,
     directory: Path,
     monkeypatch: pytest.MonkeyPatch,
     *,
     boot: Sequence[Citizen] | None = None,
-    max_peers: int = MAX_PEERS,
     loss: float = 0.0,
     seed: int = 1,
-) -> AsyncIterator[Sighted]:
-    """Our node, told of some boot nodes, looking for peers with discv5 alone for as long as the block lasts."""
+) -> AsyncIterator[Wires]:
+    """Sockets and streams in memory for whatever runs inside the block: discv5 from some boot nodes on, and RLPx."""
     our_key = _prepare(directory, seed)
-    boot = world.boot_nodes() if boot is None else boot
     seeds = random.Random(f"our chance {seed}")
     chance = SimpleNamespace(Random=lambda: random.Random(seeds.random()))
     async with trio.open_nursery() as nursery:
@@ -123,17 +131,33 @@ async def open_node(
         monkeypatch.setattr(start, "open_sockets", post.open_sockets)
         for module in (start, finding):
             monkeypatch.setattr(module, "random", chance)
+        nursery.start_soon(post.run)
+        texts = [str(one.record) for one in (world.boot_nodes() if boot is None else boot)]
+        fork_id = world.network.forks.fork_id(*HEAD)
+        options = DiscoveryOptions(frozenset({"v5"}), texts, (), [US], directory, fork_id, Announcement())
+        yield Wires(post, roads, our_key, options)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_node(
+    world: World,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    max_peers: int = MAX_PEERS,
+    loss: float = 0.0,
+    seed: int = 1,
+) -> AsyncIterator[Sighted]:
+    """Our node, told of three boot nodes, looking for peers with discv5 alone for as long as the block lasts."""
+    opened = open_wires(world, directory, monkeypatch, loss=loss, seed=seed)
+    async with opened as wires, trio.open_nursery() as nursery:
         ring: list[Callable[[], None]] = []
         pool = PeerPool(lambda: ring[0](), ChainView(world.network, *HEAD))
-        node = Sighted(world, post, roads, our_key, trio.current_time(), pool)
+        node = Sighted(world, wires.post, wires.roads, wires.key, trio.current_time(), pool)
         ring.append(node.ring)
         monkeypatch.setattr(start, "_finder", partial(_kept_finder, node, start._finder))
-        nursery.start_soon(post.run)
-        options = DiscoveryOptions(
-            frozenset({"v5"}), [str(one.record) for one in boot], (), [US], directory,
-            world.network.forks.fork_id(*HEAD), Announcement(),
-        )  # fmt: skip
-        dialer = await nursery.start(run_finding, pool, Finding(options, max_peers))
+        dialer = await nursery.start(run_finding, pool, Finding(wires.options, max_peers))
         node.candidates = dialer.candidates
         yield node
         nursery.cancel_scope.cancel()
