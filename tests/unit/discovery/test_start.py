@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
+from itertools import count
 from pathlib import Path
 
+import coincurve
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -16,11 +18,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from ethsync.discovery import dns_resolver
 from ethsync.discovery.candidate import Source
 from ethsync.discovery.finder import Finder
-from ethsync.discovery.identity import open_identity
+from ethsync.discovery.identity import KEY_FILE, open_identity
 from ethsync.discovery.local_record import Announcement
 from ethsync.discovery.node import Endpoint, Node
 from ethsync.discovery.start import DiscoveryOptions, boot_nodes, open_discovery
 from ethsync.errors import ConfigError
+from ethsync.hashing import keccak256
+from ethsync.wire import keys
 from ethsync.wire.enode import Enode
 from ethsync.wire.enr import NodeRecord, address_pairs, sign_record
 from ethsync.wire.forkid import ForkId
@@ -55,6 +59,23 @@ class Ours:
         return self.found[source, record.node_id]
 
 
+def settle(directory: Path, *, opposite: bool) -> None:
+    """Make a directory with a key whose id begins with a 1, or a 0.
+
+    So a boot node has all others at a distance of 256, and names each of them to each other at the first question.
+    """
+    directory.mkdir(exist_ok=True)
+    keyring = (keccak256(f"{directory.name} {number}".encode()) for number in count())
+    secret = next(each for each in keyring if is_opposite(coincurve.PrivateKey(each)) == opposite)
+    file = os.open(directory / KEY_FILE, os.O_WRONLY | os.O_CREAT, 0o600)
+    os.write(file, secret.hex().encode())
+    os.close(file)
+
+
+def is_opposite(key: coincurve.PrivateKey) -> bool:
+    return keys.node_id(keys.identity(key.public_key))[0] < 0x80
+
+
 @asynccontextmanager
 async def looking(
     directory: Path,
@@ -64,8 +85,9 @@ async def looking(
     listen: Sequence[Endpoint] = (LOOPBACK,),
     announce: Announcement = NOTHING,
     dns: Sequence[str] = (),
+    is_boot_node: bool = False,
 ) -> AsyncIterator[Ours]:
-    await trio.Path(directory).mkdir(exist_ok=True)
+    settle(directory, opposite=is_boot_node)
     options = DiscoveryOptions(frozenset(protocols), boot, dns, listen, directory, FORK, announce)
     found: dict[tuple[Source, bytes], Node] = {}
     ours: list[Ours] = []
@@ -142,7 +164,7 @@ async def test_the_record_is_kept_before_anybody_hears_it_and_stays_the_same_whi
 async def test_nodes_that_know_the_same_boot_node_find_each_other(
     protocol: str, here: Endpoint, tmp_path: Path
 ) -> None:
-    async with looking(tmp_path / "boot", protocols=[protocol], listen=[here]) as boot:
+    async with looking(tmp_path / "boot", protocols=[protocol], listen=[here], is_boot_node=True) as boot:
         begin = [str(boot.record)]
         apart = Announcement(tcp=1111, tcp6=1111)
         async with (
@@ -157,7 +179,7 @@ async def test_nodes_that_know_the_same_boot_node_find_each_other(
 
 
 async def test_a_node_with_both_ip_versions_brings_those_together_that_have_one(tmp_path: Path) -> None:
-    async with looking(tmp_path / "both", listen=[LOOPBACK, LOOPBACK_6]) as both:
+    async with looking(tmp_path / "both", listen=[LOOPBACK, LOOPBACK_6], is_boot_node=True) as both:
         key, seq = open_identity(tmp_path / "both").key, both.record.seq
         six = sign_record(key, seq, address_pairs(ip6=IPv6Address("::1"), udp6=both.record.udp6))
         four = sign_record(key, seq, address_pairs(IPv4Address("127.0.0.1"), udp=both.record.udp))
