@@ -209,26 +209,38 @@ class ProvenChain:
         ways = [way for way in (self._extension, self._backfill) if way is not None]
         return max(0, min(sum(way.ready() for way in ways), MOST_ASKED - sum(way.in_flight for way in ways)))
 
-    def take(self, limit: int) -> HeaderJob:
+    def take(self, limit: int, peer: int, now: float) -> HeaderJob:
         """The next request, for `limit` headers at the most; only while `ready()` > 0."""
         extension, backfill = self._extension, self._backfill
         way = extension if extension is not None and extension.ready() else backfill
         if way is None:
             raise AssertionError("asked for work where none is ready")
-        job = way.take(limit)
+        job = way.take(limit, peer, now)
         self._count()
         return job
+
+    def stalled(self) -> tuple[float, frozenset[int]]:
+        """When another peer should be asked for what is needed first, and who has been; see `Descent.stalled`."""
+        way = self._extension or self._backfill
+        return way.stalled() if way is not None else (float("inf"), frozenset())
+
+    def repeat(self, limit: int, peer: int, now: float) -> HeaderJob:
+        """Ask one more peer for what is needed first, once it is `stalled`."""
+        way = self._extension or self._backfill
+        if way is None:
+            raise AssertionError("nothing is stalled where nothing is asked for")
+        return way.repeat(limit, peer, now)
 
     def give_back(self, job: HeaderJob) -> None:
         """Nothing came of a request."""
         job.descent.give_back(job)
         self._count()
 
-    def accept(self, job: HeaderJob, segment: Segment, peer: int) -> Outcome:
+    def accept(self, job: HeaderJob, segment: Segment) -> Outcome:
         """Use checked headers. Raises VerificationFailed if the proven chain breaks a rule."""
         if job.descent not in (self._backfill, self._extension):
             return Outcome.DUPLICATE  # from a way that was given up
-        outcome = job.descent.accept(job, segment, peer)
+        outcome = job.descent.accept(job, segment)
         if outcome is Outcome.SERVED:
             self.counters.bytes += segment.nbytes
         self._collect(job.descent)

@@ -29,6 +29,13 @@ three epochs), and this is ten times as many."""
 LIVE = 32
 """Pages under way at the most, each with up to 1,023 headers in hand: 20 MB."""
 
+STALLED = 2.0
+"""Seconds after which somebody else is asked as well for what everything waits for: the shortest timeout there is
+(`ethsync.peers.rtt`), while the first one for an unknown peer is 15."""
+
+MOST_AT_ONCE = 4
+"""Peers asked for the same then."""
+
 WINDOW = 1024 * PAGE
 """Headers below the proven ones that may become islands: a million, 600 MB that a liar could have us write in vain."""
 
@@ -45,7 +52,8 @@ class Slice:
     needed: int = field(init=False)
     parts: list[Segment] = field(default_factory=list)
     peers: list[int] = field(default_factory=list)
-    asked: HeaderJob | None = None
+    jobs: list[HeaderJob] = field(default_factory=list)
+    """Requests for what is needed next; those for what has come meanwhile are forgotten."""
     anchored: bool = False
     """Whether the parts are proven, as is the hash of what is needed next."""
     objectors: list[int] = field(default_factory=list)
@@ -69,6 +77,7 @@ class Slice:
         self.parts.append(segment)
         self.peers.append(peer)
         self.needed = segment.first - 1
+        self.jobs.clear()
 
     def clear(self) -> None:
         """Forget all parts."""
@@ -83,11 +92,13 @@ class Slice:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeaderJob:
-    """One request for headers of a slice."""
+    """One request for headers of a slice, made of a peer (by number) at a time in seconds."""
 
     descent: Descent
     slice: Slice
     query: HeaderQuery
+    peer: int
+    since: float
 
     def make(self, request_id: int) -> GetBlockHeaders:
         """The request."""
@@ -146,7 +157,7 @@ class Descent:
     @property
     def in_flight(self) -> int:
         """Requests under way."""
-        return sum(each.asked is not None for each in self._live.values())
+        return sum(len(each.jobs) for each in self._live.values())
 
     def lower(self, floor: int) -> None:
         """Go further down than was meant at first, once everything above is proven."""
@@ -160,24 +171,38 @@ class Descent:
         """How many requests could be made now."""
         return len(self._open())
 
-    def take(self, limit: int) -> HeaderJob:
+    def take(self, limit: int, peer: int, now: float) -> HeaderJob:
         """The next request, for `limit` headers at the most; only while `ready()` > 0."""
-        chosen = self._open()[0]
+        return self._ask(self._open()[0], limit, peer, now)
+
+    def stalled(self) -> tuple[float, frozenset[int]]:
+        """When another peer should be asked for what is needed first, and who has been; infinity: no one."""
+        front = self._live.get(page_first(self.front.number)) if not self.done else None
+        if front is None or not 0 < len(front.jobs) < MOST_AT_ONCE:
+            return float("inf"), frozenset()
+        return max(job.since for job in front.jobs) + STALLED, frozenset(job.peer for job in front.jobs)
+
+    def repeat(self, limit: int, peer: int, now: float) -> HeaderJob:
+        """Ask one more peer for what is needed first; see `stalled`."""
+        return self._ask(self._live[page_first(self.front.number)], limit, peer, now)
+
+    def _ask(self, chosen: Slice, limit: int, peer: int, now: float) -> HeaderJob:
         link = chosen.following(self.front)
         proven = link.hash if chosen.anchored else None
         query = HeaderQuery(chosen.needed, min(limit, chosen.needed - chosen.low + 1), proven)
-        chosen.asked = HeaderJob(self, chosen, query)
-        return chosen.asked
+        job = HeaderJob(self, chosen, query, peer, now)
+        chosen.jobs.append(job)
+        return job
 
     def give_back(self, job: HeaderJob) -> None:
         """Nothing came of a request."""
-        if job.slice.asked is job:
-            job.slice.asked = None
+        if job in job.slice.jobs:
+            job.slice.jobs.remove(job)
 
     def _open(self) -> list[Slice]:
         """Slices that nobody is asked for, highest first; those by number only where nodes do not differ."""
         self._refill()
-        found = [each for each in self._live.values() if each.asked is None and not each.is_complete]
+        found = [each for each in self._live.values() if not each.jobs and not each.is_complete]
         allowed = [each for each in found if each.anchored or (not each.objectors and each.high <= self._settled)]
         return sorted(allowed, key=lambda each: -each.high)
 
@@ -201,7 +226,7 @@ class Descent:
 
     # Answers.
 
-    def accept(self, job: HeaderJob, segment: Segment, peer: int) -> Outcome:
+    def accept(self, job: HeaderJob, segment: Segment) -> Outcome:
         """Use headers that a peer sent for a job, late ones too: SERVED, or DUPLICATE if they are of no use.
 
         Who sent headers of another chain is named in `refuted` when that is known. Raises VerificationFailed.
@@ -213,13 +238,13 @@ class Descent:
         due = each.following(self.front)
         if each.anchored:
             if segment.hash != due.hash:  # asked for by number, before the hash was known
-                self.refuted.append(Refuted(segment.last, frozenset({peer}), ()))
+                self.refuted.append(Refuted(segment.last, frozenset({job.peer}), ()))
                 return Outcome.DUPLICATE
             check_family(due, segment.top)
         elif each.parts and not (segment.hash == due.hash and are_family(due, segment.top)):
-            each.objectors.append(peer)
+            each.objectors.append(job.peer)
             return Outcome.DUPLICATE
-        each.add(segment, peer)
+        each.add(segment, job.peer)
         if each.is_complete and each.is_page:
             self._finish(each)
         self.advance()

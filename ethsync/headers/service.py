@@ -117,23 +117,37 @@ async def run_headers(
             if chain.done:
                 download.finished.set()
             hurry = download.last_served + HURRY if chain.waiting else float("inf")
-            with trio.move_on_at(min(pool.next_pause_end(now), hurry)):
+            with trio.move_on_at(min(pool.next_pause_end(now), hurry, _later(chain.stalled()[0], now))):
                 await changed.wait()
 
 
 def _assign(download: HeaderDownload, nursery: trio.Nursery, now: float) -> None:
-    """Ask for everything that peers have room for."""
+    """Ask for everything that peers have room for, and one more peer for what is stalled."""
     chain, pool = download.chain, download.pool
-    if not chain.ready():
-        return
-    for assignment in assign(pool.candidates(now), [Demand(KIND, chain.ready())]):
-        if not chain.ready():
-            return
-        peer = pool.peers[assignment.peer]
-        track = peer.record.tracks[KIND]
-        job = chain.take(download.limit(track.budget))
-        track.in_flight += 1
-        nursery.start_soon(_ask, download, peer, job)
+    if chain.ready():
+        for assignment in assign(pool.candidates(now), [Demand(KIND, chain.ready())]):
+            if chain.ready():
+                _start(download, nursery, pool.peers[assignment.peer], chain.take, now)
+    due, asked = chain.stalled()
+    if due <= now:
+        others = [each for each in pool.candidates(now) if each.number not in asked]
+        for assignment in assign(others, [Demand(KIND, 1)]):
+            _start(download, nursery, pool.peers[assignment.peer], chain.repeat, now)
+
+
+def _start(
+    download: HeaderDownload, nursery: trio.Nursery, peer: Peer, job_for: Callable[[int, int, float], HeaderJob],
+    now: float,
+) -> None:  # fmt: skip
+    track = peer.record.tracks[KIND]
+    job = job_for(download.limit(track.budget), peer.number, now)
+    track.in_flight += 1
+    nursery.start_soon(_ask, download, peer, job)
+
+
+def _later(due: float, now: float) -> float:
+    """A time to wake up at. What is overdue waits for a peer to be free, and that rings."""
+    return due if due > now else float("inf")
 
 
 async def _ask(download: HeaderDownload, peer: Peer, job: HeaderJob) -> None:
@@ -175,7 +189,7 @@ async def _use(download: HeaderDownload, peer: Peer, job: HeaderJob, payload: by
             pool.note(peer, KIND, Outcome.EMPTY)
             return
         download.learn_size(len(payload), len(segment))
-        outcome = chain.accept(job, segment, peer.number)
+        outcome = chain.accept(job, segment)
         if outcome is Outcome.SERVED:
             download.last_served = trio.current_time()
         pool.note(peer, KIND, outcome)
