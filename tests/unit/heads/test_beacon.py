@@ -49,7 +49,7 @@ def at_head(number: int) -> dict[str, Reply]:
 @pytest.fixture
 def clock(autojump_clock: MockClock) -> MockClock:
     # Sockets need a moment of real time, which the clock must not take for idleness.
-    autojump_clock.autojump_threshold = 0.03
+    autojump_clock.autojump_threshold = 0.02
     return autojump_clock
 
 
