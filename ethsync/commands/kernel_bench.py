@@ -84,8 +84,11 @@ def _replies(view: StateView) -> list[tuple[bytes, bytes]]:
     for number in range(RANGES):
         request = GetAccountRange(number, view.state_root, origin, b"\xff" * 32, RANGE_ACCOUNTS * ACCOUNT_BYTES)
         payload = account_range(states, request).payload
+        leaves = scan_account_range(payload).leaves
+        if not len(leaves):
+            break
         found.append((origin, payload))
-        last = int.from_bytes(scan_account_range(payload).leaves.key(-1), "big") + 1
+        last = int.from_bytes(leaves.key(-1), "big") + 1
         if last >> 256:
             break
         origin = last.to_bytes(32, "big")

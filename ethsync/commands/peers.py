@@ -26,7 +26,7 @@ def run(datadir: Path, as_json: bool) -> int:
         return 0
     connected = sum(row["connected"] for row in rows)
     age = numbers.duration(max(0.0, time.time() - at))
-    click.echo(f"{len(rows)} peers, {connected} of them connected, as of {age} ago")
+    click.echo(f"{numbers.several(len(rows), 'peer', 'peers')}, {connected} connected, as of {age} ago")
     for row in rows:
         click.echo(line(row))
     return 0

@@ -20,6 +20,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def several(number: int, one: str, many: str) -> str:
+    """Return a count of things: `1 batch`, `1,234 batches`."""
+    return f"{count(number)} {one if number == 1 else many}"
+
+
 def scaled(number: float) -> str:
     """Return a number of three digits with k, M, G or T: `812`, `52.1 k`, `1.53 M`."""
     prefixes = iter(" kMGT")

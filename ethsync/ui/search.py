@@ -27,10 +27,10 @@ def peers_text(connected: int, census: Census | None) -> str:
 
 
 def found_text(census: Census) -> str:
-    """Return `812 nodes (700 discv5, 310 dns), 90 more of other chains or forks`."""
+    """Return `812 nodes (700 discv5, 310 dns), 90 more of other chains or forks`; a node may have several sources."""
     by_source = _counts({source: count.found for source, count in census.by_source.items()})
     passed = f", {numbers.count(census.passed_over)} more of other chains or forks" if census.passed_over else ""
-    return f"{numbers.count(census.total.found)} nodes{f' ({by_source})' if by_source else ''}{passed}"
+    return numbers.several(census.total.found, "node", "nodes") + (f" ({by_source})" if by_source else "") + passed
 
 
 def dialled_text(census: Census) -> str:

@@ -146,7 +146,7 @@ def _figures(snapshot: Snapshot, width: int) -> Table:
     grid.add_row("Received", _text(f"{speed}{numbers.size(snapshot.wire_bytes)} in all"))
     if snapshot.kept:
         grid.add_row("Kept", _text(f"{numbers.count(snapshot.kept)} accounts, slots and codes from earlier runs"))
-    waiting = f", {numbers.count(snapshot.write_queue)} batches waiting" if snapshot.write_queue else ""
+    waiting = f", {numbers.several(snapshot.write_queue, 'batch', 'batches')} waiting" if snapshot.write_queue else ""
     grid.add_row("Written", _text(f"{numbers.size(snapshot.written_bytes)}{waiting}"))
     if not snapshot.done:
         grid.add_row("Time left", _text(left_text(snapshot)))

@@ -88,7 +88,7 @@ async def test_the_list_is_written_now_and_then_and_at_the_end(tmp_path: Path, a
     assert not (tmp_path / FILE).with_suffix(".new").exists()
     # And the command shows it, for people and for programs.
     shown = CliRunner().invoke(commands, ["peers", "--datadir", str(tmp_path)], standalone_mode=False)
-    assert shown.output.startswith("2 peers, 0 of them connected")
+    assert shown.output.startswith("2 peers, 0 connected")
     as_json = CliRunner().invoke(commands, ["peers", "--datadir", str(tmp_path), "--json"], standalone_mode=False)
     assert len(json.loads(as_json.output)["peers"]) == 2
 

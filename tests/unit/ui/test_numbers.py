@@ -34,6 +34,10 @@ def test_sizes_and_rates_carry_their_units() -> None:
     assert numbers.count(1_234_567) == "1,234,567"
 
 
+def test_one_thing_is_not_many() -> None:
+    assert [numbers.several(n, "batch", "batches") for n in (0, 1, 1_200)] == ["0 batches", "1 batch", "1,200 batches"]
+
+
 def test_times() -> None:
     assert [numbers.clock(s) for s in (0, 59.9, 3_723, 360_000, -5)] == [
         "0:00:00",
