@@ -11,6 +11,7 @@ import numpy as np
 from ethsync.errors import LocalProtocolError
 from ethsync.kernels import rlp as kernel
 from ethsync.state.columns import KEY_BYTES
+from ethsync.state.pages import PagePath
 from ethsync.wire import rlp
 
 if TYPE_CHECKING:
@@ -48,13 +49,15 @@ class ServedState:
         prefix = account[: self._prefix_bytes]
         if self._odd:
             prefix = prefix[:-1] + bytes((prefix[-1] & 0xF0,))
-        return self._sets(prefix).get(account)
+        found = self._sets(prefix, self.view.accounts.depth)
+        if found is None:  # keys are crowded here, so that pages have longer paths; or none has small storage
+            path = self.view.bundle_path(account)
+            found = None if path is None else self._sets(path.prefix, path.depth)
+        return None if found is None else found.get(account)
 
-    def _encode_sets(self, prefix: bytes) -> dict[bytes, EncodedSet]:
-        found: dict[bytes, EncodedSet] = {}
-        for bundle in self.view.bundles(prefix.ljust(KEY_BYTES, b"\0")):
-            found.update(_encode_bundle(bundle))
-        return found
+    def _encode_sets(self, prefix: bytes, depth: int) -> dict[bytes, EncodedSet] | None:
+        bundle = self.view.bundle(PagePath(prefix.ljust(KEY_BYTES, b"\0"), depth))
+        return None if bundle is None else _encode_bundle(bundle)
 
 
 class ServedStates:

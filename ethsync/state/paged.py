@@ -15,7 +15,7 @@ import numpy as np
 
 from ethsync.errors import DatadirDamaged
 from ethsync.kernels.pages import PAGE_HEADER
-from ethsync.state.columns import KEY_BYTES, Entries, Leaves, no_leaves
+from ethsync.state.columns import KEY_BYTES, KEY_NIBBLES, Entries, Leaves, no_leaves
 from ethsync.state.pages import (
     PagePath,
     Top,
@@ -134,13 +134,28 @@ class PagedTrie:
         if len(leaves):
             yield leaves
 
+    def page_path(self, key: bytes) -> PagePath | None:
+        """Path of the page that covers a key; None if there is none. Raises DatadirDamaged."""
+        path = next((path for path, _ in self._stored_pages(key)), None)
+        return path if path is not None and path.first <= int.from_bytes(key, "big") else None
+
     def _stored_pages(self, origin: bytes) -> Iterator[tuple[PagePath, bytes]]:
-        """Pages in order, from the first that reaches `origin` on. Split ones have longer paths."""
+        """Pages in order, from the first that reaches `origin` on.
+
+        Where keys are crowded, paths are longer. What is found under a path of `origin` is then a page before it, or
+        the right one; so longer paths are tried until it is that, and no crowd is read from its beginning on.
+        """
         first = int.from_bytes(origin, "big")
-        for stored, value in self._database.scan(self._pages, start=scan_start(path_of(origin, self.depth))):
+        for depth in range(self.depth, KEY_NIBBLES + 1):
+            found = self._database.scan(self._pages, start=scan_start(path_of(origin, depth)))
+            stored, value = next(found, (b"", b""))
+            if not stored:
+                return
             path = stored_path(stored)
             if path.end > first:
                 yield path, value
+                yield from ((stored_path(stored), value) for stored, value in found)
+                return
 
     def _page_from(self, key: bytes) -> _Page | None:
         """The first page that reaches a key: the one that covers it, if there is one."""

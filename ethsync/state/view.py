@@ -18,8 +18,8 @@ from ethsync.hashing import EMPTY_CODE_HASH
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
 from ethsync.state.account import Account, decode_slim
 from ethsync.state.columns import Leaves, no_leaves
-from ethsync.state.paged import ZERO_KEY, PagedTrie, SmallTrie, scan_start
-from ethsync.state.pages import Bundle, PagePath, decode_bundle, path_of, stored_path
+from ethsync.state.paged import ZERO_KEY, PagedTrie, SmallTrie
+from ethsync.state.pages import Bundle, PagePath, decode_bundle, path_of
 from ethsync.state.prover import path_nodes
 from ethsync.store.schema import (
     ACCOUNT_PAGE,
@@ -32,6 +32,7 @@ from ethsync.store.schema import (
     RECORD,
     STORAGE_PAGE,
     TOP,
+    account_key,
     decode_marker,
     decode_record,
 )
@@ -93,7 +94,7 @@ class StateView:
             raise DatadirDamaged(f"{datadir.path} does not say which block it holds") from error
         self.accounts = PagedTrie(datadir.accounts, ACCOUNT_PAGE, TOP, depth[0], SLIM_ACCOUNT)
         self._held = _intervals(datadir)
-        self._bundles = lru_cache(CACHED_BUNDLES)(self._load_bundles)
+        self._bundle = lru_cache(CACHED_BUNDLES)(self._load_bundle)
         self._big_trie = lru_cache(CACHED_TRIES)(self._load_big_trie)
 
     @property
@@ -194,31 +195,30 @@ class StateView:
         proven = tuple(SlotProof(key, _slot_value(trie.value(key)), tuple(path_nodes(trie, key))) for key in slots)
         return AccountProof(self.state_root, account, found, nodes, proven)
 
-    def bundles(self, account: bytes) -> tuple[Bundle, ...]:
-        """The bundles of small storage tries under the account's page path: one, or several where a page is split."""
-        return self._bundles(path_of(account, self.accounts.depth))
+    def bundle_path(self, account: bytes) -> PagePath | None:
+        """Path of the page under which an account would share a bundle; None if no page covers it."""
+        usual = path_of(account, self.accounts.depth)
+        return usual if self.bundle(usual) is not None else self.accounts.page_path(account)
+
+    def bundle(self, path: PagePath) -> Bundle | None:
+        """The bundle of small storage tries of an account page, None if it has none."""
+        return self._bundle(path)
 
     def small_storage(self, account: bytes) -> Leaves | None:
         """The slots of an account that shares a bundle, None if it does not."""
-        wanted = np.frombuffer(account, np.uint8)
-        for bundle in self.bundles(account):
-            rows = np.flatnonzero((bundle.accounts == wanted).all(axis=1))
-            if len(rows):
-                row = int(rows[0])
-                return bundle.leaves[int(bundle.starts[row]) : int(bundle.starts[row + 1])]
-        return None
+        path = self.bundle_path(account)
+        bundle = None if path is None else self.bundle(path)
+        if bundle is None:
+            return None
+        rows = np.flatnonzero((bundle.accounts == np.frombuffer(account, np.uint8)).all(axis=1))
+        if not len(rows):
+            return None
+        row = int(rows[0])
+        return bundle.leaves[int(bundle.starts[row]) : int(bundle.starts[row + 1])]
 
-    def _load_bundles(self, under: PagePath) -> tuple[Bundle, ...]:
-        usual = self.datadir.bundles.get(BUNDLE + under.stored)
-        if usual is not None:
-            return (decode_bundle(under, usual),)
-        found = []
-        for stored, value in self.datadir.bundles.scan(BUNDLE, start=scan_start(under)):
-            path = stored_path(stored)
-            if path.first >= under.end:
-                break
-            found.append(decode_bundle(path, value))
-        return tuple(found)
+    def _load_bundle(self, path: PagePath) -> Bundle | None:
+        value = self.datadir.bundles.get(account_key(BUNDLE, path))
+        return None if value is None else decode_bundle(path, value)
 
     def _load_big_trie(self, account: bytes) -> PagedTrie | None:
         record = self.datadir.ledger.get(RECORD + account)
