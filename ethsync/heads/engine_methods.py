@@ -3,7 +3,7 @@
 Every payload is checked as far as that goes without a state, and its block hash above all. What passes is remembered,
 and answered with SYNCING: the data to validate it are missing, and will be. VALID is never said, not even of the block
 whose whole state we hold and verified: that state has the root which the header names, but nobody here has executed
-the block to see that it is right (docs/decisions/0005-never-valid.md).
+the block to see that it is right (docs/decisions/0006-never-valid.md).
 
 Source: execution-apis, src/engine/{common,paris,shanghai,cancun,prague,osaka,amsterdam,identification}.md.
 """

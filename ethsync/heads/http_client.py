@@ -95,6 +95,7 @@ class HttpClient:
 
     def _headers(self) -> list[tuple[str, str]]:
         headers = [("Host", self.url.authority), ("Accept", "application/json"), ("User-Agent", "ethsync")]
+        headers.append(("Accept-Encoding", "identity"))  # without it, servers may compress (RFC 9110, section 12.5.3)
         if self.url.authorization is not None:
             headers.append(("Authorization", self.url.authorization))
         return headers
