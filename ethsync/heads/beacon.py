@@ -73,6 +73,7 @@ class BeaconNode:
         self._chain_id = chain_id
         self._tls = tls
         self._checked = False
+        self._has_heads = False
         self._forms: tuple[str, ...] = _BLOCK_FORMS
         self._finalized_root: bytes | None = None
         self._finalized: ExecutionRef | None = None
@@ -121,12 +122,12 @@ class BeaconNode:
         try:
             head = await self._block(http, "head")
         except HttpRefused as error:
-            if error.status != 404:
+            if error.status != 404 or self._has_heads:  # a node that is starting may have no head for a moment
                 raise
             head = await self._block(http, "finalized")
             self.only_finalized = True
             return head
-        self.only_finalized = False
+        self.only_finalized, self._has_heads = False, True
         return head
 
     async def _ask_finalized(self, http: HttpClient) -> ExecutionRef | None:

@@ -258,6 +258,15 @@ async def test_a_server_that_has_finalized_blocks_only(clock: MockClock) -> None
         assert feed.state.detail == "finalized blocks only"
 
 
+async def test_a_node_that_had_heads_is_no_checkpoint_server_when_it_has_none_for_a_moment(clock: MockClock) -> None:
+    node = FakeBeaconNode(replies={**at_head(100), f"{BLINDED}finalized": blinded_block(36)})
+    async with following(node) as feed:
+        del node.replies[f"{BLINDED}head"]
+        await until(lambda: feed.state.phase is HeadPhase.LOST)
+        assert feed.head is not None
+        assert feed.head.number == 100
+
+
 async def test_a_node_without_the_finalized_block_still_names_the_head(clock: MockClock) -> None:
     node = FakeBeaconNode(replies={**at_head(100), f"{BLINDED}{hex32(0x777)}": NOT_FOUND})
     async with following(node) as feed:
