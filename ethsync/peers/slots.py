@@ -192,15 +192,16 @@ class Slots:
     def rotation(self, now: float, replacements: int) -> bytes | None:
         """A peer to hang up on, because another may be better; None if all should stay. It keeps its slot until `left`.
 
-        `replacements` is how many candidates could be dialled at once. Only a peer that never gave anything goes, and
-        only while others do serve: else it is the state root that nobody has. It goes if its slot is needed and there
-        is somebody to take it, or if it was tried often enough.
+        `replacements` is how many candidates could be dialled at once. Only a peer that never gave anything goes. It
+        goes if its slot is needed and there is somebody to take it, or if it was tried often enough. Where others gave
+        something and none does now, it is the state root that nobody has, and all stay. Where nobody ever gave
+        anything, only those who were tried often enough make room: it may be the root, or we are among the useless.
         """
-        others_serve = any(held.standing.worth is Worth.SERVES for held in self._held.values())
-        if now - self._last_rotation < ROTATION or not others_serve:
-            return None
+        best = max((held.standing.worth for held in self._held.values()), default=Worth.UNTRIED)
         needed = replacements > 0 and not self.free_outbound
-        worst = Worth.DOUBTFUL if needed else Worth.USELESS
+        if now - self._last_rotation < ROTATION or best is Worth.STALE or (best < Worth.STALE and not needed):
+            return None
+        worst = Worth.DOUBTFUL if needed and best is Worth.SERVES else Worth.USELESS
         victims = [
             held
             for held in self._held.values()

@@ -278,13 +278,26 @@ def test_an_inbound_peer_goes_only_if_it_was_tried_often_enough() -> None:
     assert slots.rotation(TRIAL, replacements=5) == key("in 0")
 
 
-def test_nobody_goes_while_nobody_serves() -> None:
+def test_nobody_goes_while_nobody_serves_any_more() -> None:
     # Then it is the state root that nobody has, and hanging up would leave us alone.
     slots = full()
     for n in range(7):
         judge(slots, f"out {n}", USELESS)
     judge(slots, "in 0", STALE)
     assert slots.rotation(1e6, replacements=100) is None
+
+
+def test_among_none_but_useless_peers_those_that_were_tried_often_make_room_for_others() -> None:
+    slots = full()
+    for n in range(7):
+        judge(slots, f"out {n}", DOUBTFUL)
+    assert slots.rotation(100.0, replacements=100) is None
+    judge(slots, "out 3", USELESS)
+    assert slots.rotation(100.0, replacements=0) is None
+    assert slots.rotation(100.0, replacements=1) == key("out 3")
+    # With a slot to be had, there is no need.
+    slots.left(key("out 4"))
+    assert slots.rotation(200.0, replacements=1) is None
 
 
 @pytest.mark.parametrize("standing", [SERVING, STALE, Standing()])
