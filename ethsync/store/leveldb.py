@@ -135,6 +135,18 @@ class Database:
                 for key, value in found:
                     yield shown + key[cut:], value
 
+    def neighbourhoods(self, first: bytes = b"") -> Iterator[bytes]:
+        """Every neighbourhood that holds something, in order, from one on. Skips what is in them: one seek for each."""
+        with self._translated(), self._db.raw_iterator(verify_checksums=True, fill_cache=False) as found:
+            found.seek(first)
+            while found.valid():
+                near: bytes = found.key()[: self.neighbourhood]
+                yield near
+                beyond = _after(near)
+                if beyond is None:
+                    return
+                found.seek(beyond)
+
     def batch(self) -> Batch:
         """An empty batch."""
         return Batch(self._db.write_batch(), self._place)

@@ -2,15 +2,17 @@
 
 Account pages → their tops (compared with the stored records) → the state root. Every account with storage must have
 its trie, in a bundle or in pages of its own, with exactly the root that the account names, and no other tries may
-be recorded. Every code must have its hash, and every code that an account names must be there. Plain functions over an
-open data directory; `ethsync.sync.verifier` runs them in threads.
+be there: no bundle without its account page, no storage pages without their record, no pages over one another. Every
+code must have its hash, and every code that an account names must be there. Accounts, bundles, records and storage are
+read side by side in key order. Plain functions over an open data directory; `ethsync.sync.verifier` runs them in
+threads.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -47,6 +49,7 @@ from ethsync.sync.debts import needs_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ethsync.state.pages import Bundle
     from ethsync.store.datadir import Datadir
     from ethsync.store.leveldb import Database
 
@@ -152,11 +155,10 @@ def check_span(disk: Disk, span: Span, advance: Callable[[float], None]) -> Chec
     tops: list[Entries] = []
     codes: set[bytes] = set()
     stored = _within(disk.datadir.accounts, TOP, span)
-    bundles = _BundleReader(_within(disk.datadir.bundles, BUNDLE, span))
-    records = _records(disk, span)
+    tries = _StoredTries(disk, span)
     covered = span.first
     for chunk in _chunks(disk, _within(disk.datadir.accounts, ACCOUNT_PAGE, span), lambda item: len(item[1])):
-        covered = _check_paths(chunk, covered, findings)
+        covered = _check_paths(chunk, covered, "account page", findings)
         leaves, computed = _check_pages(chunk, stored, SLIM_ACCOUNT, "account page", findings)
         if computed:
             tops.append(entries_of_tops(computed))
@@ -167,16 +169,15 @@ def check_span(disk: Disk, span: Span, advance: Callable[[float], None]) -> Chec
             needs = needs_of(leaves)
         except MalformedMessage as error:
             findings.blame(f"account pages {chunk[0][0]} to {chunk[-1][0]} are damaged: {error}")
-            bundles.until(end)
-            _until(records, end)
+            tries.skip(end)
             continue
         codes.update(needs.code_hashes[k].tobytes() for k in range(len(needs.code_hashes)))
         wanted = dict(_pairs(leaves.keys[needs.storage_rows], needs.storage_roots))
-        _check_storage(disk, wanted, bundles.until(end), _until(records, end), findings)
+        tries.check(wanted, {path for path, _ in chunk}, end, findings)
         advance((min(end, span.end) - span.first) / (span.end - span.first))
     for path, _ in stored:
         findings.blame(f"the top record {path} has no page")
-    _check_storage(disk, {}, bundles.until(span.end), _until(records, span.end), findings)
+    tries.check({}, set(), span.end, findings)
     return CheckedSpan(findings, tops, codes)
 
 
@@ -185,11 +186,11 @@ def _pairs(keys: Bytes, values: Bytes) -> Iterator[tuple[bytes, bytes]]:
     return ((a[k : k + 32], b[k : k + 32]) for k in range(0, len(a), 32))
 
 
-def _check_paths(chunk: list[tuple[PagePath, bytes]], covered: int, findings: Findings) -> int:
+def _check_paths(chunk: list[tuple[PagePath, bytes]], covered: int, what: str, findings: Findings) -> int:
     """Pages must not overlap. Returns the end of the last one."""
     for path, _ in chunk:
         if path.first < covered:
-            findings.blame(f"page {path} overlaps the page before it")
+            findings.blame(f"{what} {path} overlaps the page before it")
         covered = max(covered, path.end)
     return covered
 
@@ -232,63 +233,79 @@ def _check_prefixes(
             findings.blame(f"{what} {path} has keys of other pages")
 
 
-class _BundleReader:
-    """Hands out bundles up to a key."""
+class _UpTo(Generic[_T]):
+    """Hands out records that come in key order, up to a key."""
 
-    def __init__(self, records: Iterator[tuple[PagePath, bytes]]) -> None:
+    def __init__(self, records: Iterator[_T], key: Callable[[_T], int]) -> None:
         self._records = records
-        self._ahead: tuple[PagePath, bytes] | None = None
+        self._key = key
+        self._ahead = next(records, None)
 
-    def until(self, end: int) -> list[tuple[PagePath, bytes]]:
-        """All bundles before `end` that were not handed out yet."""
-        found: list[tuple[PagePath, bytes]] = []
-        while True:
-            record = self._ahead or next(self._records, None)
-            self._ahead = None
-            if record is None:
-                return found
-            if record[0].first >= end:
-                self._ahead = record
-                return found
-            found.append(record)
+    def until(self, end: int) -> Iterator[_T]:
+        """All records before `end` that were not handed out yet."""
+        while self._ahead is not None and self._key(self._ahead) < end:
+            yield self._ahead
+            self._ahead = next(self._records, None)
 
 
-def _records(disk: Disk, span: Span) -> list[tuple[bytes, TrieRecord]]:
-    """Records of the big contracts of a span, in descending order (to be popped)."""
-    found = []
-    for account, value in disk.datadir.ledger.scan(RECORD, start=span.start):
-        if int.from_bytes(account, "big") >= span.end:
-            break
-        found.append((account, decode_record(value)))
-    return found[::-1]
+def _account_number(account: bytes) -> int:
+    return int.from_bytes(account, "big")
 
 
-def _until(records: list[tuple[bytes, TrieRecord]], end: int) -> list[tuple[bytes, TrieRecord]]:
-    found = []
-    while records and int.from_bytes(records[-1][0], "big") < end:
-        found.append(records.pop())
-    return found
+class _StoredTries:
+    """All storage of a span, handed out beside its account pages: bundles, records, and accounts that have pages."""
 
+    def __init__(self, disk: Disk, span: Span) -> None:
+        datadir = disk.datadir
+        self._disk = disk
+        self._bundles = _UpTo(_within(datadir.bundles, BUNDLE, span), lambda item: item[0].first)
+        self._records = _UpTo(datadir.ledger.scan(RECORD, start=span.start), lambda item: _account_number(item[0]))
+        self._paged = _UpTo(datadir.storage.neighbourhoods(span.start), _account_number)
 
-def _check_storage(
-    disk: Disk,
-    wanted: dict[bytes, bytes],
-    bundles: list[tuple[PagePath, bytes]],
-    records: list[tuple[bytes, TrieRecord]],
-    findings: Findings,
-) -> None:
-    """Exactly the tries that the accounts name must be there, with exactly these roots. Empties `wanted`."""
-    for account, root in _bundled(bundles, findings):
-        if wanted.pop(account, None) != root:
-            findings.blame(f"the bundle has a trie for account {account.hex()} that this account does not name")
-    for account, record in records:
-        named = wanted.pop(account, None)
-        if named is None or named != record.root or not record.complete:
+    def skip(self, end: int) -> None:
+        """Leave out everything before a key."""
+        for records in (self._bundles, self._records, self._paged):
+            for _ in records.until(end):
+                pass
+
+    def check(self, wanted: dict[bytes, bytes], pages: set[PagePath], end: int, findings: Findings) -> None:
+        """Before `end` exactly the tries must be there that the accounts of these pages name, with exactly these roots.
+
+        Empties `wanted`.
+        """
+        bundles = list(self._bundles.until(end))
+        for path, _ in bundles:
+            if path not in pages:
+                findings.blame(f"the bundle {path} has no account page")
+        for account, root in _bundled(bundles, findings):
+            if wanted.pop(account, None) != root:
+                findings.blame(f"the bundle has a trie for account {account.hex()} that this account does not name")
+        for account, value in self._records.until(end):
+            self._check_record(account, decode_record(value), wanted.pop(account, None), findings)
+        for account in self._paged.until(end):
+            findings.blame(f"account {account.hex()} has storage pages but no record of them")
+        for account in wanted:
+            findings.blame(f"the storage of account {account.hex()} is missing")
+
+    def _check_record(self, account: bytes, record: TrieRecord, named: bytes | None, findings: Findings) -> None:
+        """A record must be that of the root that its account names, and must have its pages."""
+        for orphan in self._paged.until(_account_number(account)):
+            findings.blame(f"account {orphan.hex()} has storage pages but no record of them")
+        for _ in self._paged.until(_account_number(account) + 1):
+            pass
+        if named is None:
+            findings.blame(f"account {account.hex()} has storage pages of its own but names no such storage")
+        elif named != record.root or not record.complete:
             findings.blame(f"the storage of account {account.hex()} is not complete or not that which it names")
-            continue
-        _check_big(disk, account, record, findings)
-    for account in wanted:
-        findings.blame(f"the storage of account {account.hex()} is missing")
+        else:
+            _check_big(self._disk, account, record, findings)
+
+
+def _check_bundle_accounts(path: PagePath, bundle: Bundle, findings: Findings) -> None:
+    """A reader looks for an account in the bundle of its page only. Whole bytes of the path are not stored."""
+    at = path.depth // 2
+    if path.depth & 1 and (bundle.accounts[:, at] >> 4 != path.prefix[at] >> 4).any():
+        findings.blame(f"the bundle {path} has accounts of other pages")
 
 
 def _bundled(bundles: list[tuple[PagePath, bytes]], findings: Findings) -> Iterator[tuple[bytes, bytes]]:
@@ -296,6 +313,8 @@ def _bundled(bundles: list[tuple[PagePath, bytes]], findings: Findings) -> Itera
     decoded = [decode_bundle(path, value) for path, value in bundles]
     if not decoded:
         return
+    for (path, _), bundle in zip(bundles, decoded, strict=True):
+        _check_bundle_accounts(path, bundle, findings)
     findings.bytes += sum(len(value) for _, value in bundles)
     starts, shift, size = [], 0, 0
     offsets = []
@@ -334,12 +353,14 @@ def _check_big(disk: Disk, account: bytes, record: TrieRecord, findings: Finding
     tops: list[Entries] = []
     covered = 0
     for chunk in _chunks(disk, pages, lambda item: len(item[1])):
-        covered = _check_paths(chunk, covered, findings)
+        covered = _check_paths(chunk, covered, what, findings)
         leaves, computed = _check_pages(chunk, stored, LEAF, what, findings)
         if computed:
             tops.append(entries_of_tops(computed))
         findings.slots += len(leaves)
         findings.bytes += sum(len(value) for _, value in chunk)
+    for path, _ in stored:
+        findings.blame(f"the top record {path} of account {account.hex()} has no page")
     findings.contracts += 1
     if upper_root(tops) != record.root:
         findings.blame(f"the storage of account {account.hex()} does not give its root")

@@ -125,3 +125,17 @@ def test_families_lie_side_by_side_on_disk(new: Open) -> None:
 def test_a_scan_across_contracts_is_a_bug(new: Open) -> None:
     with pytest.raises(LocalProtocolError, match="across neighbourhoods"):
         next(new(32).scan(STORAGE_PAGE))
+
+
+def test_neighbourhoods_are_named_once_each_from_one_on(new: Open) -> None:
+    # Given accounts with some keys each, the last of them the highest there is
+    database = new(32)
+    accounts = [b"\x11" * 32, b"\x11" * 31 + b"\x12", b"\x80" + b"\xff" * 31, b"\xff" * 32]
+    for account in accounts:
+        for number in range(3):
+            database.put(STORAGE_PAGE + account + bytes([number]), b"page")
+            database.put(TOP + account + bytes([number]), b"top")
+    assert list(database.neighbourhoods()) == accounts
+    assert list(database.neighbourhoods(accounts[1])) == accounts[1:]
+    assert list(database.neighbourhoods(b"\x12")) == accounts[2:]
+    assert list(new(1).neighbourhoods()) == []
