@@ -17,6 +17,7 @@ from ethsync.store.schema import ACCOUNT_PAGE, DEBT, FACT_DEPTH, MARKER, TOP, De
 from ethsync.store.writer import Write, Writer
 from ethsync.sync.assemble import Assembled, assemble, first_depth, in_hand
 from ethsync.sync.debts import PageNeeds, needs_by_page
+from ethsync.sync.leftovers import remove_leftovers
 from ethsync.wire.snap import GetAccountRange
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class AccountJob:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Proven:
+    origin: int
     assembled: Assembled
     needs: list[PageNeeds]
     puts: list[tuple[bytes, bytes]]
@@ -66,7 +68,7 @@ def prove_accounts(job: AccountJob, payload: bytes, depth: int | None) -> tuple[
     gap = job.gap
     origin = gap.resume.to_bytes(32, "big")
     if not len(reply.leaves) and not len(reply.proof):
-        return _Proven(Assembled(reply.leaves, [], gap.origin, gap), [], [], 0, 0, 0, True), depth
+        return _Proven(gap.origin, Assembled(reply.leaves, [], gap.origin, gap), [], [], 0, 0, 0, True), depth
     proven = verify_range(job.root, origin, reply.leaves, reply.proof, page_depth=NO_DEPTH if depth is None else depth)
     if depth is None:
         depth = first_depth(gap, proven)
@@ -89,7 +91,7 @@ def prove_accounts(job: AccountJob, payload: bytes, depth: int | None) -> tuple[
         key, value = Marker(gap.origin, assembled.covered, accounts, size).encode()
         puts.append((MARKER + key, value))
     resume = assembled.rest.resume if assembled.rest is not None else assembled.covered
-    return _Proven(assembled, needs, puts, accounts, size, resume - gap.resume, False), depth
+    return _Proven(gap.origin, assembled, needs, puts, accounts, size, resume - gap.resume, False), depth
 
 
 class AccountStage:
@@ -193,5 +195,6 @@ class AccountStage:
         self.counters.items += proven.accounts
         self.counters.bytes += proven.size
         if puts:
+            await remove_leftovers(self._datadir, self._writer, proven.origin, proven.assembled.covered)
             await self._writer.write(Write(self._datadir.accounts, puts))
         await self._owed(proven.needs)
