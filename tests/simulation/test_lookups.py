@@ -19,7 +19,7 @@ from tests.simulation.light import names
 from tests.simulation.world import Manner, World, populate
 
 SIZES = 100, 1_000, 10_000
-LOOKUPS = 40
+LOOKUPS = 30
 
 
 @dataclass(frozen=True)
