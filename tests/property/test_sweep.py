@@ -61,13 +61,17 @@ class SweepMachine(RuleBasedStateMachine):
 
     @initialize(depth=st.none() | DEPTHS, data=st.data())
     def begin(self, depth: int | None, data: st.DataObject) -> None:
-        """A first run knows no depth. Later ones have markers: between page borders, in any order, overlapping."""
+        """A first run knows no depth. Later ones have markers: between borders of pages, in any order, overlapping.
+
+        Where keys are crowded, pages are smaller; after a power cut such a border can be where a hole ends.
+        """
         if depth is not None:
-            borders = st.integers(0, 16**depth)
+            fine = depth + data.draw(st.integers(0, 2))
+            borders = st.integers(0, 16**fine)
             markers = data.draw(
                 st.lists(st.tuples(borders, borders).filter(lambda ends: ends[0] < ends[1]), max_size=6)
             )
-            self.stored = [(first * page_width(depth), last * page_width(depth)) for first, last in markers]
+            self.stored = [(first * page_width(fine), last * page_width(fine)) for first, last in markers]
         self.sweep = Sweep(iter(self.stored), depth)
 
     def open_gaps(self) -> list[Gap]:
@@ -104,16 +108,29 @@ class SweepMachine(RuleBasedStateMachine):
         self.sweep.depth = depth
 
     def answer(self, gap: Gap, data: st.DataObject) -> tuple[int, Gap | None]:
-        """What a proven answer has: all of the gap, or some whole pages and perhaps leaves of the next one."""
-        page = page_width(self.sweep.depth or 0)
-        pages = (gap.end - gap.origin) // page
-        covered = gap.origin + page * data.draw(st.integers(0, pages))
-        if covered == gap.end or self.sweep.depth is None:
+        """What a proven answer has: all of the gap, or some whole pages and perhaps leaves of the next one.
+
+        A page that would be too large is cut deeper. Before the depth is known, leaves are only kept in hand.
+        """
+        if data.draw(st.booleans()):
+            return gap.end, None
+        if self.sweep.depth is None:
+            return gap.origin, self.rest(gap, gap.origin, KEY_SPACE, data)
+        page = page_width(self.sweep.depth + data.draw(st.integers(0, 2)))
+        covered = data.draw(st.integers(-(-gap.origin // page), gap.end // page)) * page
+        if not gap.origin <= covered < gap.end:
             return gap.end, None
         rest = Gap(covered, gap.end, covered)
         if data.draw(st.booleans()):
-            rest = replace(rest, resume=covered + data.draw(st.integers(1, page - 1)), carry=some_leaf())
+            rest = self.rest(gap, covered, page, data)
         return covered, rest
+
+    def rest(self, gap: Gap, covered: int, page: int, data: st.DataObject) -> Gap:
+        """What remains with leaves of an unfinished page in hand; a server sends at least one that was not known."""
+        low, high = max(covered, gap.resume), min((covered // page + 1) * page, gap.end) - 1
+        if low >= high:
+            return Gap(covered, gap.end, covered) if covered > gap.origin else gap
+        return replace(gap, origin=covered, resume=data.draw(st.integers(low + 1, high)), carry=some_leaf())
 
     @precondition(lambda self: self.taken)
     @rule(data=st.data())
@@ -123,6 +140,7 @@ class SweepMachine(RuleBasedStateMachine):
         covered, rest = self.answer(gap, data)
         assert self.sweep.claim(gap, covered, rest) is gap
         self.kept.append(Kept(gap, covered, gap.end))
+        self.overdue.append(gap)  # the same answer may come once more, at any time
 
     @precondition(lambda self: self.overdue)
     @rule(data=st.data())
@@ -191,12 +209,21 @@ class SweepMachine(RuleBasedStateMachine):
         assert origins == sorted(set(origins))
 
     @invariant()
-    def borders_are_page_borders(self) -> None:
+    def what_is_in_hand_is_of_one_page(self) -> None:
         page = page_width(self.sweep.depth or 0)
         for gap in self.open_gaps() + self.taken:
-            assert gap.origin % page == gap.end % page == 0
-            assert gap.origin <= gap.resume < gap.origin + page
+            assert gap.origin <= gap.resume < (gap.origin // page + 1) * page
             assert gap.width == gap.end - gap.resume > 0
+            assert (gap.carry is None) == (gap.resume == gap.origin)
+
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data())
+    def what_is_on_the_way_to_the_disk_is_claimed_by_nobody_else(self, data: st.DataObject) -> None:
+        """Neither by the same answer sent twice, nor by one to the same request that says something else."""
+        kept = self.kept[data.draw(st.integers(0, len(self.kept) - 1))]
+        if kept.covered > kept.gap.origin:
+            assert self.sweep.claim(kept.gap, kept.covered, None) is None
+            assert self.sweep.claim(kept.gap, kept.gap.end, None) is None
 
     @invariant()
     def it_counts_right(self) -> None:
