@@ -312,17 +312,18 @@ class ProvenChain:
 
     def _keep(self, parts: Iterable[Segment], top: Link | None = None) -> None:
         """Store proven headers one by one, or as a page if it is complete with them; in one batch with `top`."""
-        fresh = {number: part.raw(number) for part in parts for number in range(part.first, part.last + 1)}
+        fresh = {number: (raw, found) for part in parts for number, raw, found in part.headers()}
         change = self.store.set_top(top) if top is not None else Change()
         folded = []
         for first in sorted({page_first(number) for number in fresh}):
             numbers = range(first, first + PAGE)
             if all(number in fresh or number in self.store.singles for number in numbers):
                 self._fold(
-                    [fresh.pop(number) if number in fresh else self.store.singles[number] for number in numbers], change
+                    [fresh.pop(number)[0] if number in fresh else self.store.singles[number] for number in numbers],
+                    change,
                 )
                 folded.append(first)
-        change.puts += self.store.put_singles(fresh.items()).puts
+        change.puts += self.store.put_singles((number, *each) for number, each in fresh.items()).puts
 
         def written() -> None:
             for first in folded:

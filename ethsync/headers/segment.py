@@ -19,6 +19,8 @@ from ethsync.store.header_pages import Edge
 from ethsync.wire.eth import GetBlockHeaders
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ethsync.headers.rules import ChainRules
     from ethsync.state.columns import Bytes, Ints
     from ethsync.store.headers import Link
@@ -102,10 +104,11 @@ class Segment:
         row = self.rows[number - self.first]
         return self.buf[row[kernel.OFFSET] : row[kernel.OFFSET] + row[kernel.LENGTH]].tobytes()
 
-    def part(self, first: int, last: int) -> Segment:
-        """The headers from `first` to `last`, without copying."""
-        begin, end = first - self.first, last - self.first + 1
-        return Segment(self.buf, self.rows[begin:end], self.hashes[begin:end])
+    def headers(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """Number, bytes and hash of each."""
+        names = self.hashes.tobytes()
+        for row, number in enumerate(range(self.first, self.last + 1)):
+            yield number, self.raw(number), names[32 * row : 32 * row + 32]
 
 
 def segment_of(raw: bytes) -> Segment:

@@ -72,7 +72,8 @@ def write_chain(database: Database, raws: Iterable[bytes]) -> bytes:
         if len(waiting) == PAGE:
             _commit(database, store.put_page(*build_page(waiting)))
             waiting = []
-    change = store.put_singles(enumerate(waiting, count - len(waiting)))
+    alone = enumerate(waiting, count - len(waiting))
+    change = store.put_singles((number, raw, keccak256(raw)) for number, raw in alone)
     change.puts += store.set_top(Link(count - 1, keccak256(last))).puts
     _commit(database, change)
     return last

@@ -127,7 +127,7 @@ class HeaderStore:
                 header = _decoded(raw, number)
                 edge = Edge(header.timestamp, min(MOST_DIFFICULTY, header.difficulty))
                 self._check(self.below, edge)
-                self._remember(number, raw)
+                self._remember(number, raw, self.below.hash)
                 self.below = Link(number - 1, header.parent_hash, edge)
             else:
                 return
@@ -230,11 +230,11 @@ class HeaderStore:
         keys = [header_index.page_index_key(first), header_key(first, HEADER_MARKER), header_key(first, HEADER_PAGE)]
         return Change(deletes=keys)
 
-    def put_singles(self, raws: Iterable[tuple[int, bytes]]) -> Change:
-        """Store headers one by one."""
+    def put_singles(self, headers: Iterable[tuple[int, bytes, bytes]]) -> Change:
+        """Store headers one by one: number, bytes and hash of each."""
         puts = []
-        for number, raw in raws:
-            self._remember(number, raw)
+        for number, raw, block_hash in headers:
+            self._remember(number, raw, block_hash)
             puts.append((header_key(number), raw))
         return Change(puts)
 
@@ -294,9 +294,9 @@ class HeaderStore:
         self.merged.add(first)
         self.indexed.difference_update(range(first, first + RUN, PAGE))
 
-    def _remember(self, number: int, raw: bytes) -> None:
+    def _remember(self, number: int, raw: bytes, block_hash: bytes) -> None:
         self.singles[number] = raw
-        self._hashes[keccak256(raw)] = number
+        self._hashes[block_hash] = number
 
 
 def _number(key: bytes) -> int:
