@@ -105,7 +105,7 @@ async def _serve(stream: trio.SocketStream, service: Service) -> None:
             await stream.send_all(_response(state, status, content))
         if scope.cancelled_caught:
             return
-        if status != 200 or state.states != {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
+        if state.states != {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
             await _linger(stream)
             return
         state.start_next_cycle()

@@ -232,6 +232,19 @@ async def test_a_block_that_does_not_follow_its_parent_is_invalid_with_all_that_
     assert client.feed.head is None
 
 
+async def test_an_invalid_block_stays_invalid_when_its_parent_is_forgotten(client: EngineClient) -> None:
+    header, payload = made(2, number=10, timestamp=5)
+    client.feed.blocks.mark_invalid(header.hash)
+    assert (await client.call("engine_newPayloadV2", payload))["status"] == "INVALID"
+    assert client.feed.known_header(header.hash) is None
+
+
+async def test_a_block_that_used_more_gas_than_its_limit_is_invalid(client: EngineClient) -> None:
+    for used, status in ((100, "SYNCING"), (101, "INVALID")):
+        _, payload = made(2, timestamp=5, gas_limit=100, gas_used=used)
+        assert (await client.call("engine_newPayloadV2", payload))["status"] == status
+
+
 async def test_a_forkchoice_makes_the_head(client: EngineClient) -> None:
     head, safe, finalized = (bytes((number,)) * 32 for number in (1, 2, 3))
     answer = await client.call("engine_forkchoiceUpdatedV3", state(head, safe=safe, finalized=finalized), None)
@@ -400,6 +413,9 @@ async def test_a_consensus_client_that_falls_silent_is_lost(autojump_clock: Mock
         await trio.sleep(SILENCE + 1)
         assert client.feed.state.phase is HeadPhase.WAITING
         await client.call("engine_forkchoiceUpdatedV3", state(bytes((1,)) * 32))
+        # Given a client that calls now and then, then nothing is said; one that stops is lost.
+        await trio.sleep(SILENCE - 5)
+        await client.call("eth_chainId")
         client.close()
         seen = []
         for seconds in (SILENCE - 5, 10):
