@@ -219,7 +219,7 @@ async def test_a_node_that_hangs_costs_one_slot_at_a_time(clock: MockClock) -> N
         Reply(b""),
         Reply(b"{"),
         Reply(b"\xff\xfe"),
-        Reply(b"[" * 100_000),
+        Reply(b"[" * 50_000),
         Reply(b"NaN"),
         Reply(b'{"version": "fulu", "data": ' + b"1" * 5000 + b"}"),
         reply({"version": "fulu"}),
@@ -227,7 +227,6 @@ async def test_a_node_that_hangs_costs_one_slot_at_a_time(clock: MockClock) -> N
         blinded_block(100, version="after-heze"),
         Reply(b"", raw=b"garbage\r\n\r\n"),
         reply({}, 500),
-        Reply(b"x" * (beacon.MOST_SMALL + 1)),
     ],
 )
 @pytest.mark.parametrize("path", [f"{BLINDED}head", SYNCING])
@@ -241,6 +240,17 @@ async def test_nonsense_is_shown_and_asked_for_again(clock: MockClock, path: str
         node.replies |= at_head(101)
         await until(lambda: feed.head is not None)
         assert feed.state.phase is HeadPhase.FOLLOWING
+
+
+async def test_an_answer_that_is_too_long_is_not_read_to_its_end(
+    clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beacon, "MOST_SMALL", 1000)
+    node = FakeBeaconNode(replies={**at_head(100), SYNCING: Reply(b" " * 1001)})
+    async with following(node) as feed:
+        assert (feed.head, feed.state.detail) == (None, f"{node.url} sent more than 1000 bytes")
+        node.replies[SYNCING] = Reply(syncing().body.ljust(1000))
+        await until(lambda: feed.head is not None)
 
 
 async def test_a_node_that_follows_another_chain_ends_it(clock: MockClock) -> None:

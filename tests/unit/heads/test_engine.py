@@ -412,18 +412,17 @@ async def test_a_consensus_client_that_falls_silent_is_lost(autojump_clock: Mock
         assert "has called" in client.feed.state.detail
         await trio.sleep(SILENCE + 1)
         assert client.feed.state.phase is HeadPhase.WAITING
-        await client.call("engine_forkchoiceUpdatedV3", state(bytes((1,)) * 32))
+        await client.post_here("engine_forkchoiceUpdatedV3", state(bytes((1,)) * 32))
         # Given a client that calls now and then, then nothing is said; one that stops is lost.
         await trio.sleep(SILENCE - 5)
-        await client.call("eth_chainId")
-        client.close()
+        await client.post_here("eth_chainId")
         seen = []
         for seconds in (SILENCE - 5, 10):
             await trio.sleep(seconds)
             seen.append(client.feed.state.phase)
         assert client.feed.head is not None
         # When it comes back, then it is followed again.
-        await client.call("engine_forkchoiceUpdatedV3", state(bytes((2,)) * 32))
+        await client.post_here("engine_forkchoiceUpdatedV3", state(bytes((2,)) * 32))
         seen.append(client.feed.state.phase)
         assert seen == [HeadPhase.FOLLOWING, HeadPhase.LOST, HeadPhase.FOLLOWING]
 
