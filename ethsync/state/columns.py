@@ -119,6 +119,12 @@ def leaves_of(keys: Sequence[bytes], values: Sequence[bytes], kind: int = trie.L
     )
 
 
+def only_tries(leaves: Leaves, starts: Ints, which: NDArray[np.bool_]) -> tuple[Leaves, Ints]:
+    """Some of the tries whose leaves begin at the rows `starts`, the last of which is the number of leaves."""
+    sizes = np.diff(starts)
+    return leaves.rows(np.repeat(which, sizes)), np.concatenate([[0], np.cumsum(sizes[which])]).astype(np.int64)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Entries:
     """n trie entries in ascending, prefix-free order: leaves, or references to nodes at shorter paths.

@@ -47,6 +47,8 @@ FACT_PIVOT = FACT + b"pivot"
 FACT_DEPTH = FACT + b"depth"
 FACT_RUNS = FACT + b"runs"
 FACT_VERIFIED = FACT + b"verified"
+FACT_MIXED = FACT + b"mixed"
+"""There while pages of more than one state may be stored: their root is not that of the pivot."""
 FACT_TOP = FACT + b"top"
 
 

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from ethsync.store.datadir import Datadir
 
 
-def unpaid(datadir: Datadir) -> Iterator[tuple[bytes, DebtRecord]]:
-    """Stored path and debt of each page that still owes something, from two scans in the same order.
+def unpaid(datadir: Datadir, after: bytes = b"") -> Iterator[tuple[bytes, DebtRecord]]:
+    """Stored path and debt of each page behind `after` that still owes something, from two scans in the same order.
 
     A page that healing wrote anew may owe again: what was paid is compared by its step. Raises DatadirDamaged.
     """
-    paid = datadir.ledger.scan(PAID)
+    paid = datadir.ledger.scan(PAID, start=after)
     last = next(paid, None)
-    for path, value in datadir.accounts.scan(DEBT):
+    for path, value in datadir.accounts.scan(DEBT, start=after):
+        if path == after:
+            continue
         while last is not None and last[0] < path:
             last = next(paid, None)
         record = decode_debt(value)

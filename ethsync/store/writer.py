@@ -49,6 +49,8 @@ class Write:
     deletes: list[bytes] = field(default_factory=list)
     done: Callable[[], None] | None = None
     after_sync: bool = False
+    settle: bool = False
+    """Force everything to the disk now, and write what waits for that."""
 
     size: int = field(init=False)
     """Bytes of keys and values."""
@@ -86,6 +88,18 @@ class Writer:
             await self._send.send(batch)
         except trio.BrokenResourceError:
             await trio.sleep_forever()  # the writing task has failed: its error is on the way and cancels us
+
+    async def settle(self, ledger: Database) -> None:
+        """Force everything that was handed over to the disk, and write what was held back until then."""
+        written = trio.Event()
+        await self.write(Write(ledger, [], done=written.set, after_sync=True, settle=True))
+        await written.wait()
+
+    async def reached(self, database: Database) -> None:
+        """Wait until everything that was handed over for a database can be read from it."""
+        written = trio.Event()
+        await self.write(Write(database, [], done=written.set))
+        await written.wait()
 
     def written(self, size: int) -> None:
         """So many queued bytes are written; for the writing task."""
@@ -133,13 +147,17 @@ async def run_writer(
             held += [batch for batch in batches if batch.after_sync]
             unchecked += await _write([batch for batch in batches if not batch.after_sync], limiter, statistics)
             writer.written(sum(batch.size for batch in batches))
-            due = trio.current_time() >= last_sync + SYNC_SECONDS
+            settling = any(batch.settle for batch in batches)
+            due = settling or trio.current_time() >= last_sync + SYNC_SECONDS
             if unchecked >= SPACE_CHECK_BYTES or due:
                 check_space(datadir, floor)
                 unchecked = 0
             if due:
                 await _sync(datadir, ripe, limiter, statistics)
                 ripe, held = held, []
+                if settling:
+                    await _sync(datadir, ripe, limiter, statistics)
+                    ripe = []
                 last_sync = trio.current_time()
         await _sync(datadir, ripe, limiter, statistics)
         await _sync(datadir, held, limiter, statistics)

@@ -95,7 +95,8 @@ def prove_accounts(job: AccountJob, payload: bytes, depth: int | None) -> tuple[
 
 
 class AccountStage:
-    """Downloads the state trie. `owed` is called with what the pages of a range owe, once they are with the writer."""
+    """Downloads the state trie. `owed` is called with what the pages of a range owe, once they are with the
+    writer, and with the state root under which they were proven. `root` may change at any time."""
 
     kind = RequestKind.ACCOUNTS
 
@@ -107,10 +108,10 @@ class AccountStage:
         writer: Writer,
         limiter: trio.CapacityLimiter,
         progress: Progress,
-        owed: Callable[[list[PageNeeds]], Awaitable[None]],
+        owed: Callable[[list[PageNeeds], bytes], Awaitable[None]],
         may_go_on: Callable[[], bool],
     ) -> None:
-        self._root = root
+        self.root = root
         self.sweep = sweep
         self._datadir = datadir
         self._writer = writer
@@ -139,7 +140,7 @@ class AccountStage:
     def take(self, budget: int) -> AccountJob:
         """Take as much key space as is expected to fill the budget."""
         width = KEY_SPACE if self._keys_per_byte is None else int(self._keys_per_byte * budget * FILL)
-        job = AccountJob(self.sweep.take(width), self._root, budget)
+        job = AccountJob(self.sweep.take(width), self.root, budget)
         self._out.add(job)
         self.counters.in_flight = len(self._out)
         return job
@@ -178,14 +179,14 @@ class AccountStage:
                 self.give_back(job)
                 return Outcome.DUPLICATE
             self._end(job)
-            await self._keep(proven, depth, len(payload))
+            await self._keep(proven, depth, len(payload), job.root)
             self.sweep.settle(claimed)
             self._progress.key_space = self.sweep.share
             return Outcome.SERVED
         finally:
             self._processing -= 1
 
-    async def _keep(self, proven: _Proven, depth: int | None, size: int) -> None:
+    async def _keep(self, proven: _Proven, depth: int | None, size: int, root: bytes) -> None:
         puts = proven.puts
         if self.sweep.depth is None and depth is not None:
             self.sweep.depth = depth
@@ -197,4 +198,4 @@ class AccountStage:
         if puts:
             await remove_leftovers(self._datadir, self._writer, proven.origin, proven.assembled.covered)
             await self._writer.write(Write(self._datadir.accounts, puts))
-        await self._owed(proven.needs)
+        await self._owed(proven.needs, root)

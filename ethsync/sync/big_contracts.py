@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
-
-import trio
 
 from ethsync.state.columns import Leaves, join
 from ethsync.state.pages import KEY_SPACE, SMALL_TRIE
@@ -21,6 +20,7 @@ from ethsync.store.schema import (
     storage_key,
 )
 from ethsync.store.writer import Write, Writer
+from ethsync.sync.page_updates import page_writes
 from ethsync.sync.sweep import Gap, Sweep
 from ethsync.wire.snap import GetStorageRanges
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ethsync.store.datadir import Datadir
     from ethsync.sync.assemble import Assembled
     from ethsync.sync.debts import Contract
+    from ethsync.sync.page_updates import UpdatedPage
     from ethsync.sync.progress import Stage
 
 FILL = 0.85
@@ -61,6 +62,12 @@ class BigContract:
     """Whether the bundle of its page no longer waits for it."""
     leftover: list[bytes] = field(default_factory=list)
     """Keys in the database that nothing speaks for, to be deleted with the first write."""
+    mixed: bool = False
+    """Whether pages of it may be of another storage root: whether they are is looked at in the end."""
+    healing: bool = False
+    """Whether they are, and it is being healed."""
+    parked: bool = False
+    """Whether it was left for later; then nothing more is to be done with it."""
     small: Leaves | None = None
     """All its leaves, if they turned out to fit into a bundle after all."""
 
@@ -101,7 +108,7 @@ class BigContracts:
     """All big contracts under way, in the order in which they were found."""
 
     def __init__(self, root: bytes, datadir: Datadir, writer: Writer, counters: Stage) -> None:
-        self._root = root
+        self.root = root
         self._datadir = datadir
         self._writer = writer
         self._counters = counters
@@ -128,23 +135,62 @@ class BigContracts:
         ]
 
     def resume(self, contract: Contract) -> BigContract | None:
-        """Take up a contract that an earlier run has a record of; None if there is none for this root."""
+        """Take up a contract that has a record; None if there is none, or if it says that this is stored."""
         value = self._datadir.ledger.get(RECORD + contract.account)
         if value is None:
             return None
         record = decode_record(value)
-        if record.root != contract.root or record.complete:
+        if record.complete and record.root == contract.root:
             return None
         found = self._datadir.storage.scan(MARKER + contract.account)
         markers = [decode_marker(key, value) for key, value in found]
         sweep = Sweep(((marker.origin, marker.end) for marker in markers), record.depth)
-        big = BigContract(contract, sweep, recorded=True, declared=True)
+        big = BigContract(contract, sweep, declared=True, mixed=True)
+        big.recorded = record.root == contract.root
         big.leaves = sum(marker.leaves for marker in markers)
         big.size = sum(marker.size for marker in markers)
         if big.leaves:
             big.keys_per_byte = sweep.stored / (big.leaves * SLOT_BYTES)
         self._active[contract.account] = big
         return big
+
+    def park(self, contract: Contract) -> BigContract | None:
+        """Leave a contract for later, if it is under way. Its record is not complete, and its pages stay."""
+        big = self._active.pop(contract.account, None)
+        if big is not None:
+            big.parked = True
+        return big
+
+    async def begin_record(self, big: BigContract) -> None:
+        """Say in its record, before any of its pages changes, that it is not complete and of which root it is to be."""
+        if not big.recorded:
+            begun = TrieRecord(big.contract.root, big.depth, False, 0, 0).encode()
+            await self._writer.write(Write(self._datadir.ledger, [(RECORD + big.contract.account, begun)]))
+            big.recorded = True
+
+    def under_healing(self) -> list[BigContract]:
+        """Contracts whose pages are being healed."""
+        return [big for big in self._active.values() if big.healing]
+
+    async def reached(self) -> None:
+        """Wait until all pages that were handed over can be read."""
+        await self._writer.reached(self._datadir.storage)
+
+    async def rewrite(self, big: BigContract, pages: list[UpdatedPage]) -> None:
+        """Hand pages over that healing made anew."""
+        account = big.contract.account
+        puts, deletes = page_writes(pages, STORAGE_PAGE + account, TOP + account)
+        big.leaves += sum(len(page.come) - len(page.gone) for page in pages)
+        self._counters.bytes += sum(len(value) for _, value in puts)
+        await self._writer.write(Write(self._datadir.storage, puts, deletes))
+
+    async def remove(self, account: bytes) -> None:
+        """Remove everything of a contract that has no storage any more; its record last."""
+        for family in (STORAGE_PAGE, TOP, MARKER):
+            keys = (family + account + key for key, _ in self._datadir.storage.scan(family + account, keys_only=True))
+            while batch := list(islice(keys, COPY_PAGES)):
+                await self._writer.write(Write(self._datadir.storage, [], batch))
+        await self._writer.write(Write(self._datadir.ledger, [], [RECORD + account], after_sync=True))
 
     def has(self, contract: Contract) -> bool:
         """Whether a contract is under way."""
@@ -176,7 +222,7 @@ class BigContracts:
         """Take a range of the oldest contract that has one."""
         big = next(big for big in self._active.values() if self._free(big))
         width = int(big.keys_per_byte * budget * FILL) or KEY_SPACE
-        return RangeJob(big, big.sweep.take(width), self._root, budget)
+        return RangeJob(big, big.sweep.take(width), self.root, budget)
 
     async def keep(self, big: BigContract, claimed: Gap, assembled: Assembled) -> None:
         """Write what was claimed of a range and settle it."""
@@ -202,10 +248,7 @@ class BigContracts:
         self._counters.bytes += size
         key, value = Marker(origin, assembled.covered, leaves, size).encode()
         puts.append((MARKER + account + key, value))
-        if not big.recorded:
-            begun = TrieRecord(big.contract.root, big.depth, False, 0, 0).encode()
-            await self._writer.write(Write(self._datadir.ledger, [(RECORD + account, begun)]))
-            big.recorded = True
+        await self.begin_record(big)
         leftover, big.leftover = big.leftover, []
         await self._writer.write(Write(self._datadir.storage, puts, leftover))
 
@@ -224,9 +267,7 @@ class BigContracts:
         source, target = big.contract.account, twin.account
         begun = TrieRecord(twin.root, big.depth, False, 0, 0).encode()
         await self._writer.write(Write(self._datadir.ledger, [(RECORD + target, begun)]))
-        written = trio.Event()
-        await self._writer.write(Write(self._datadir.storage, [], done=written.set))
-        await written.wait()
+        await self.reached()
         for family in (STORAGE_PAGE, TOP):
             batch: list[tuple[bytes, bytes]] = []
             for path, value in self._datadir.storage.scan(family + source):

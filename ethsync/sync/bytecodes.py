@@ -32,6 +32,9 @@ LIKELY_CODE = 6 << 10
 POPULAR_CODES = 1 << 16
 """Hashes remembered in full because somebody asked for them again: proxies and tokens, 6 MB at most."""
 
+MOST_EMPTY_ANSWERS = 3
+"""Answers without anything for a code that no account may name any more; then it is left."""
+
 CODES_A_TURN = 256
 """Codes accounted for between two looks at the other tasks: about a millisecond."""
 
@@ -88,6 +91,7 @@ class CodeStage:
         self._confirmed: dict[bytes, None] = {}
         self._average = float(LIKELY_CODE)
         self._out: set[CodeJob] = set()
+        self._uncertain: dict[bytes, int] = {}
         self.resumed = False
         """Whether an earlier run stored codes: then the database is asked about each."""
 
@@ -101,8 +105,21 @@ class CodeStage:
         """Whether every code that is owed is with the writer."""
         return not self._waiting
 
-    def owe(self, page: PageDebt, hashes: Iterable[bytes]) -> None:
-        """A page owes these codes. Those that are stored already are paid at once: `DebtBook.settle` must follow."""
+    def move(self) -> None:
+        """The state root has moved: nobody may hold the codes any more that accounts named before."""
+        for digest in self._waiting:
+            self._uncertain.setdefault(digest, 0)
+
+    def owe(self, page: PageDebt, hashes: Iterable[bytes], *, certain: bool = True) -> None:
+        """A page owes these codes. Those that are stored already are paid at once: `DebtBook.settle` must follow.
+
+        They are certain if their accounts were proven under the state root that peers serve.
+        """
+        for digest in hashes:
+            if certain:
+                self._uncertain.pop(digest, None)
+            elif digest not in self._waiting:
+                self._uncertain[digest] = 0
         held = [digest for digest in hashes if not self._enqueue(page, digest)]
         for digest in held:
             if self._holds(digest):
@@ -149,8 +166,12 @@ class CodeStage:
 
     def take(self, budget: int) -> CodeJob:
         """Take as many hashes as are expected to fill the budget."""
-        count = min(self._batch(budget), len(self._queue))
-        job = CodeJob(tuple(self._queue.popleft() for _ in range(count)), budget)
+        most = self._batch(budget)
+        hashes = [self._queue.popleft()]
+        uncertain = hashes[0] in self._uncertain
+        while self._queue and len(hashes) < most and (self._queue[0] in self._uncertain) is uncertain:
+            hashes.append(self._queue.popleft())
+        job = CodeJob(tuple(hashes), budget)
         self._out.add(job)
         self.counters.in_flight = len(self._out)
         return job
@@ -184,10 +205,23 @@ class CodeStage:
         self.give_back(job)
         if late:
             self._queue = deque(filter(self._wants, self._queue))
+        if not found:
+            return self._nothing_for(job)
         if not fresh:
-            return Outcome.DUPLICATE if found else Outcome.EMPTY
+            return Outcome.DUPLICATE
         await self._keep(fresh)
         return Outcome.SERVED
+
+    def _nothing_for(self, job: CodeJob) -> Outcome:
+        """None of these came. What no account may name any more is left in the end; the debts of its pages stay."""
+        uncertain = [digest for digest in job.hashes if digest in self._uncertain and self._wants(digest)]
+        for digest in uncertain:
+            self._uncertain[digest] += 1
+            if self._uncertain[digest] >= MOST_EMPTY_ANSWERS:
+                del self._waiting[digest], self._uncertain[digest]
+        self._queue = deque(filter(self._wants, self._queue))
+        self.counters.owed = len(self._waiting)
+        return Outcome.DUPLICATE if uncertain else Outcome.EMPTY
 
     async def _keep(self, found: dict[bytes, bytes]) -> None:
         """Write codes and pay the debts that wait for them."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.kernels import rlp
-from ethsync.state.columns import Bytes, Ints, Leaves, join
+from ethsync.state.columns import Bytes, Ints, Leaves, join, only_tries
 from ethsync.state.pages import Bundle, PagePath, decode_bundle, encode_bundle, stored_path
 from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, PAID, DebtRecord, account_key, encode_step
 from ethsync.store.unpaid import unpaid
@@ -88,6 +88,10 @@ class Contract:
     page: PageDebt
     account: bytes
     root: bytes
+    state_root: bytes = b""
+    """State root under which the account was proven to have this storage; empty if that is not known any more."""
+    empty_answers: int = 0
+    """How often nothing came for it under another state root."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,10 +207,9 @@ class DebtBook:
         fresh = np.array([contract.account not in page.stale for contract in contracts], np.bool_)
         if fresh.all():
             return Part(contracts, bundle.starts, bundle.leaves)
-        sizes = np.diff(bundle.starts)
         kept = [contract for contract, stays in zip(contracts, fresh.tolist(), strict=True) if stays]
-        starts = np.concatenate([[0], np.cumsum(sizes[fresh])]).astype(np.int64)
-        return Part(kept, starts, bundle.leaves.rows(np.repeat(fresh, sizes)))
+        leaves, starts = only_tries(bundle.leaves, bundle.starts, fresh)
+        return Part(kept, starts, leaves)
 
     async def write_bundles(self, bundles: Iterable[tuple[PageDebt, bytes]]) -> None:
         """Store the bundles of some pages."""
@@ -224,9 +227,12 @@ class DebtBook:
             await self._writer.write(Write(self._datadir.bundles, puts, [] if puts else [key]))
 
 
-def open_debts(datadir: Datadir) -> Iterator[tuple[PagePath, DebtRecord]]:
-    """Pages whose debt is not paid, with what they owed when they were stored. Raises DatadirDamaged."""
-    for key, record in unpaid(datadir):
+def open_debts(datadir: Datadir, after: bytes = b"") -> Iterator[tuple[PagePath, DebtRecord]]:
+    """Pages behind a stored path whose debt is not paid, and what they owed when they were stored.
+
+    Raises DatadirDamaged.
+    """
+    for key, record in unpaid(datadir, after):
         yield stored_path(key), record
 
 

@@ -137,6 +137,8 @@ class HealingStage:
     root: bytes
     limiter: trio.CapacityLimiter
     counters: Stage
+    report: Callable[[float], None] = lambda share: None
+    """Told the share of the key space that is proven equal."""
     tries: list[HealedTrie] = field(default_factory=list)
     kind: RequestKind = RequestKind.NODES
     _node_bytes: float = LIKELY_NODE
@@ -207,13 +209,15 @@ class HealingStage:
         for trie, served, missing, difference in found.parts:
             trie.walk.give_back(missing)
             trie.walk.supply(served, difference)
+        self.report(self.share)
         for trie, _, _, _ in found.parts:
             await self._write(trie, trie.walk.take_finished())
             await self._look_at(trie)
         return Outcome.SERVED
 
-    async def abandon(self) -> None:
-        """End all walks, because the root has moved. What was found so far is written."""
+    async def move(self, root: bytes) -> None:
+        """Ask under another state root from now on. All walks end; what they found so far is written."""
+        self.root = root
         tries, self.tries = self.tries, []
         self._out.clear()
         self.counters.in_flight = 0

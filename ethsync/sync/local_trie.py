@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ethsync.errors import DatadirDamaged
+from ethsync.hashing import EMPTY_TRIE_ROOT
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
 from ethsync.state.columns import Ints, Leaves, entries_of, no_leaves
 from ethsync.state.difference import Difference, Wanted, compare, joined
 from ethsync.state.pages import PagePath, decode_pages, decode_top, entries_of_tops, stored_path
-from ethsync.state.tries import structure
+from ethsync.state.tries import build, structure
 from ethsync.store.schema import ACCOUNT_PAGE, STORAGE_PAGE, TOP
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ class LocalTrie:
         found = [(key, decode_top(record)) for key, record in database.scan(tops)]
         self._stored = [key[:-1] for key, _ in found]
         self._depths = [key[-1] for key, _ in found]
-        self._upper = structure(entries_of_tops([top for _, top in found]))
+        entries = entries_of_tops([top for _, top in found])
+        self._upper = structure(entries)
+        self.root = build(entries)[0].tobytes() if found else EMPTY_TRIE_ROOT
+        """Root of the trie that these pages make."""
 
     def __len__(self) -> int:
         return len(self._stored)

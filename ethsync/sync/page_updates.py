@@ -50,6 +50,20 @@ def updated_pages(local: LocalTrie, regions: Sequence[Region]) -> list[UpdatedPa
     return _encoded(parts)
 
 
+def page_writes(
+    pages: Sequence[UpdatedPage], family: bytes, tops: bytes
+) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+    """Puts and deletes of a trie with these key prefixes: a page and its top record always go together."""
+    puts: list[tuple[bytes, bytes]] = []
+    deletes: list[bytes] = []
+    for page in pages:
+        if page.value is None or page.top is None:
+            deletes += (family + page.path.stored, tops + page.path.stored)
+        else:
+            puts += ((family + page.path.stored, page.value), (tops + page.path.stored, page.top.encode()))
+    return puts, deletes
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
     path: PagePath

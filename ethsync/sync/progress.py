@@ -20,6 +20,7 @@ class Phase(Enum):
 
     CONNECTING = "connecting"
     DOWNLOADING = "downloading"
+    HEALING = "healing"
     VERIFYING = "verifying"
     DONE = "done"
 
@@ -83,6 +84,11 @@ class Progress:
     contracts: int = 0
     """Contracts whose storage is stored."""
     codes: Stage = field(default_factory=Stage)
+    healing: Stage = field(default_factory=Stage)
+    """`items` are trie nodes that came, `bytes` those of their messages."""
+    healed: float = 0.0
+    """Share of the account key space that is proven equal to the pivot's, 0 to 1, while healing."""
+    pivot_moves: int = 0
     verified: float = 0.0
     """Share of the final verification that is done, 0 to 1."""
     verification: Stage = field(default_factory=Stage)

@@ -12,25 +12,29 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ethsync.errors import DatadirMismatch
 from ethsync.peers.finding import named_only, run_finding
 from ethsync.peers.greeting import LATER_THAN_ANY_FORK, ChainView
 from ethsync.peers.pool import PeerPool
 from ethsync.peers.roster import run_roster
 from ethsync.store.datadir import Datadir, open_datadir
-from ethsync.store.schema import FACT_PIVOT, FACT_RUNS, FACT_VERIFIED, FORMAT_VERSION, Format, header_key
+from ethsync.store.schema import (
+    FACT_MIXED,
+    FACT_PIVOT,
+    FACT_RUNS,
+    FACT_VERIFIED,
+    FORMAT_VERSION,
+    Format,
+    header_key,
+)
 from ethsync.store.writer import Writer, check_space, run_writer
-from ethsync.sync.accounts import AccountStage
-from ethsync.sync.bytecodes import CodeStage
 from ethsync.sync.changes import Changes
-from ethsync.sync.debts import DebtBook, PageNeeds
-from ethsync.sync.download import PATIENCE, Download, run_download
+from ethsync.sync.context import Pivot, SyncContext
+from ethsync.sync.download import PATIENCE
 from ethsync.sync.heads import fetch_header
 from ethsync.sync.meter import run_meter
+from ethsync.sync.pipeline import download_state
 from ethsync.sync.progress import Limit, Phase, Progress
-from ethsync.sync.resume import Kept, read_kept, reopened
-from ethsync.sync.storage import StorageStage
-from ethsync.sync.sweep import Sweep
+from ethsync.sync.resume import read_kept
 from ethsync.sync.verifier import verify_or_raise
 from ethsync.wire.headers import Header, decode_header
 
@@ -41,12 +45,6 @@ if TYPE_CHECKING:
     from ethsync.networks import Network
     from ethsync.peers.finding import Finding
     from ethsync.wire.enode import Enode
-
-MOST_CONTRACTS = 100_000
-"""Contracts waiting for their storage before accounts wait for them: some 50 MB of queue."""
-
-MOST_CODES = 30_000
-"""Codes waiting, likewise."""
 
 SPACE_FLOOR = 512 << 20
 """Bytes of free disk below which a sync stops cleanly, unless said otherwise."""
@@ -106,8 +104,7 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
     form = Format(FORMAT_VERSION, network.name, network.chain_id, f"0x{network.genesis_hash.hex()}")
     async with _opened(options.datadir, form) as datadir:
         header = stored_pivot(datadir)
-        if header is not None:
-            _check_same_head(options, header)
+        if header is not None and header.hash == options.head:
             verified = stored_verdict(datadir)
             if verified is not None:
                 _show(progress, header)
@@ -137,6 +134,19 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
         return verified
 
 
+def move_pivot(datadir: Datadir, header: Header) -> None:
+    """Want the state of this block from now on. Whatever is stored is of another one, unless the roots are equal."""
+    datadir.headers.put(header_key(header.number), header.raw)
+    before = stored_pivot(datadir)
+    batch = datadir.accounts.batch()
+    batch.put(FACT_PIVOT, header.raw)
+    if before is not None and before.hash != header.hash:
+        batch.delete(FACT_VERIFIED)
+        if before.state_root != header.state_root:
+            batch.put(FACT_MIXED, b"")
+    datadir.accounts.commit(batch, sync=True)
+
+
 def stored_pivot(datadir: Datadir) -> Header | None:
     """The block whose state the directory holds, or None before the first one is known."""
     raw = datadir.accounts.get(FACT_PIVOT)
@@ -147,15 +157,6 @@ def stored_verdict(datadir: Datadir) -> Verified | None:
     """The verdict of the last verification that passed."""
     value = datadir.accounts.get(FACT_VERIFIED)
     return Verified(**json.loads(value)) if value is not None else None
-
-
-def _check_same_head(options: SnapOptions, header: Header) -> None:
-    if header.hash != options.head:
-        raise DatadirMismatch(
-            f"{options.datadir} holds the state of block {header.number} (0x{header.hash.hex()}), not of "
-            f"0x{options.head.hex()}",
-            hint=f"continue with --head hash:0x{header.hash.hex()}, or use another --datadir",
-        )
 
 
 def _show(progress: Progress, header: Header) -> None:
@@ -191,53 +192,14 @@ async def _download(
         await services.start(run_finding, pool, replace(finding, static=options.peers))
         services.start_soon(run_meter, progress, pool, writer)
         services.start_soon(run_roster, pool, options.datadir)
-        if header is None:
+        if header is None or header.hash != options.head:
             header = await fetch_header(pool, changes, options.head, options.patience)
-            datadir.headers.put(header_key(header.number), header.raw)
-            datadir.accounts.put(FACT_PIVOT, header.raw, sync=True)
+            move_pivot(datadir, header)
         pool.set_head(header.number, header.timestamp)
         _show(progress, header)
-        progress.phase = Phase.DOWNLOADING
-        stages = await _open_stages(header.state_root, datadir, writer, limiter, progress, kept)
-        download = Download(pool, changes, progress, header.state_root, options.patience)
-        await run_download(download, stages)
+        context = SyncContext(datadir, writer, pool, changes, limiter, progress, options.patience)
+        await download_state(context, Pivot(header), kept, progress.restarts + 1)
         writer.close()
         await writer.finished.wait()
         services.cancel_scope.cancel()
     return header
-
-
-async def _open_stages(
-    root: bytes, datadir: Datadir, writer: Writer, limiter: trio.CapacityLimiter, progress: Progress, kept: Kept
-) -> tuple[StorageStage, CodeStage, AccountStage]:
-    """The three stages, with what an earlier run left."""
-    debts = DebtBook(datadir, writer)
-    storage = StorageStage(root, datadir, writer, limiter, progress, debts)
-    codes = CodeStage(datadir, writer, limiter, progress.codes, debts)
-    sweep = Sweep(((marker.origin, marker.end) for marker in kept.markers), kept.depth)
-
-    async def owed(needs: list[PageNeeds]) -> None:
-        for need in needs:
-            page = debts.open(need.path, len(need.contracts), len(need.codes))
-            await storage.owe(page, need.contracts)
-            codes.owe(page, need.codes)
-            await trio.lowlevel.checkpoint()
-        await debts.settle()
-
-    def keeping_up() -> bool:
-        return storage.waiting < MOST_CONTRACTS and codes.waiting < MOST_CODES
-
-    accounts = AccountStage(root, sweep, datadir, writer, limiter, progress, owed, keeping_up)
-    progress.key_space = sweep.share
-    progress.accounts.items = progress.accounts.kept_items = sum(marker.leaves for marker in kept.markers)
-    progress.accounts.bytes = sum(marker.size for marker in kept.markers)
-    codes.resumed = bool(kept.markers)
-    for debt in kept.debts:
-        page = debts.reopen(reopened(debt))
-        fresh = [(account, root) for account, root in debt.contracts if not storage.resume_big(page, account, root)]
-        await storage.owe(page, fresh)
-        codes.owe(page, debt.codes)
-        await trio.lowlevel.checkpoint()
-    await debts.settle()
-    await storage.close_whole()
-    return storage, codes, accounts

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import trio
 
-from ethsync.errors import PeerError
+from ethsync.errors import Disproved, PeerError
 from ethsync.peers.track import Outcome, RequestKind
 from ethsync.state.pages import depth_for
 from ethsync.sync.big_contracts import BigContract, BigContracts, RangeJob
 from ethsync.sync.debts import Contract, DebtBook, PageDebt, Part, make_bundle
+from ethsync.sync.healing import HealingStage, healed_trie
+from ethsync.sync.local_trie import local_storage
 from ethsync.sync.storage_proofs import SmallReply, prove_storage_range, prove_tries
 from ethsync.wire.snap import GetStorageRanges
 
@@ -34,6 +37,12 @@ MOST_ACCOUNTS = 1024
 POPULAR_BYTES = 8 << 20
 """Small tries kept because another account may have the same root. A set of all roots would be 2.8 GB on mainnet."""
 
+MOST_HEALED = 64
+"""Contracts healed at a time: each has the references of its pages in memory, and most are a few pages."""
+
+MOST_EMPTY_ANSWERS = 3
+"""Answers without anything for a contract that was proven under another state root; then it is left for later."""
+
 PAGES_A_TURN = 32
 """Account pages served from a reply between two looks at the other tasks: about a millisecond."""
 
@@ -45,6 +54,11 @@ class TriesJob:
     contracts: list[Contract]
     root: bytes
     budget: int
+
+    @property
+    def may_differ(self) -> bool:
+        """Whether the accounts were proven under another state root, so that their storage may have changed."""
+        return self.contracts[0].state_root != self.root
 
     def make(self, request_id: int) -> GetStorageRanges:
         """The request: no origin and no limit, for a limit with origin zero brings no proof (geth)."""
@@ -66,7 +80,7 @@ class StorageStage:
         progress: Progress,
         debts: DebtBook,
     ) -> None:
-        self._root = root
+        self.root = root
         self._limiter = limiter
         self.counters = progress.storage
         self._progress = progress
@@ -79,7 +93,12 @@ class StorageStage:
         self._unstored = 0
         self._turn = False
         self._out: set[TriesJob | RangeJob] = set()
+        self._datadir = datadir
+        self._to_heal: deque[BigContract] = deque()
+        self._healing = 0
         self.big = BigContracts(root, datadir, writer, progress.storage)
+        self.nodes = HealingStage(root, limiter, progress.healing)
+        """Heals contracts that have pages of another storage root: a stage of its own for the download."""
 
     @property
     def waiting(self) -> int:
@@ -91,11 +110,20 @@ class StorageStage:
         """Whether the storage of every contract that is owed is with the writer."""
         return not self._unstored
 
-    async def owe(self, page: PageDebt, contracts: Iterable[tuple[bytes, bytes]]) -> None:
-        """A page owes the storage of these accounts (hash, storage root)."""
+    async def move(self, root: bytes) -> None:
+        """Ask under another state root from now on. What was proven under the one before may have changed."""
+        self.root = self.big.root = root
+        await self.nodes.move(root)
+        for big in self.big.under_healing():
+            await self._park(big.contract)
+        await self._begin_healing()
+        self.counters.owed = self._unstored
+
+    async def owe(self, page: PageDebt, contracts: Iterable[tuple[bytes, bytes]], state_root: bytes) -> None:
+        """A page owes the storage of these accounts (hash, storage root), as proven under a state root."""
         ready: list[Contract] = []
         for account, root in contracts:
-            contract = Contract(page, account, root)
+            contract = Contract(page, account, root, state_root)
             self._unstored += 1
             if root in self._popular:
                 ready.append(contract)
@@ -110,9 +138,9 @@ class StorageStage:
         await self._bundle([page])
         self.counters.owed = self._unstored
 
-    def resume_big(self, page: PageDebt, account: bytes, root: bytes) -> bool:
+    def resume_big(self, page: PageDebt, account: bytes, root: bytes, state_root: bytes) -> bool:
         """Take up a big contract that an earlier run began; False if none of it is stored."""
-        contract = Contract(page, account, root)
+        contract = Contract(page, account, root, state_root)
         big = self.big.resume(contract)
         if big is None:
             return False
@@ -146,11 +174,17 @@ class StorageStage:
         if self.big.ready() and (self._turn or self.big.crowded or not self._queue):
             job: TriesJob | RangeJob = self.big.take(budget)
         else:
-            count = min(self._batch(budget), len(self._queue))
-            job = TriesJob([self._queue.popleft() for _ in range(count)], self._root, budget)
+            job = TriesJob(self._take_batch(self._batch(budget)), self.root, budget)
         self._out.add(job)
         self.counters.in_flight = len(self._out)
         return job
+
+    def _take_batch(self, most: int) -> list[Contract]:
+        """The first contracts of the queue that were proven under one state root."""
+        batch = [self._queue.popleft()]
+        while self._queue and len(batch) < most and self._queue[0].state_root == batch[0].state_root:
+            batch.append(self._queue.popleft())
+        return batch
 
     def give_back(self, job: TriesJob | RangeJob) -> None:
         """The contracts or the range must be asked for again, but for what came with another answer."""
@@ -186,18 +220,23 @@ class StorageStage:
 
     async def _process_range(self, job: RangeJob, payload: bytes) -> Outcome:
         big = job.big
-        if job not in self._out and not big.sweep.wants(job.gap):
+        if big.parked or (job not in self._out and not big.sweep.wants(job.gap)):
             return Outcome.DUPLICATE
         try:
             proven = await trio.to_thread.run_sync(
                 prove_storage_range, payload, big.contract.root, job.gap, big.sweep.depth, limiter=self._limiter
             )
-        except PeerError:
+        except PeerError as error:
             self.give_back(job)
+            if isinstance(error, Disproved) and big.contract.state_root != job.root:
+                await self._park(big.contract)
+                return Outcome.DUPLICATE
             raise
         if proven is None:
             self.give_back(job)
-            return Outcome.EMPTY
+            return await self._nothing_for([big.contract], job.root)
+        if big.parked:
+            return Outcome.DUPLICATE
         assembled = proven.assembled
         # Two answers to one request, proven at the same time, may have given two depths: the pages of a trie have one.
         fits = big.sweep.depth in (None, proven.depth)
@@ -223,22 +262,58 @@ class StorageStage:
         if late and not any(map(self._wants, job.contracts)):
             return Outcome.DUPLICATE
         roots = [contract.root for contract in job.contracts]
+        prove = partial(prove_tries, may_differ=job.may_differ)
         try:
-            reply = await trio.to_thread.run_sync(prove_tries, payload, roots, limiter=self._limiter)
+            reply = await trio.to_thread.run_sync(prove, payload, roots, limiter=self._limiter)
         except PeerError:
             self.give_back(job)
             raise
+        skipped = [job.contracts[position] for position in reply.skipped]
         if not late:
             self._end(job)
             self._queue.extendleft(filter(self._wants, reversed(job.contracts[reply.rest :])))
-            self._queue.extend(filter(self._wants, (job.contracts[position] for position in reply.skipped)))
-        if reply.empty:
-            return Outcome.EMPTY
+            self._queue.extend(filter(self._wants, skipped))
+        if job.may_differ:
+            await self._park_all(skipped)
+        if reply.empty and not skipped:
+            return await self._nothing_for(job.contracts, job.root)
         self._average += 0.2 * (len(payload) / (len(reply.matched) + 1) - self._average)
         kept = await self._keep_tries(job, reply)
         if late:
             self._forget_stored()
         return Outcome.SERVED if kept else Outcome.DUPLICATE
+
+    async def _nothing_for(self, contracts: list[Contract], root: bytes) -> Outcome:
+        """Nothing came for these. That is no fault if they may have no storage any more; then nothing ever comes."""
+        if contracts[0].state_root == root:
+            return Outcome.EMPTY
+        for contract in contracts:
+            contract.empty_answers += 1
+        await self._park_all([contract for contract in contracts if contract.empty_answers >= MOST_EMPTY_ANSWERS])
+        return Outcome.DUPLICATE
+
+    async def _park_all(self, contracts: list[Contract]) -> None:
+        for contract in filter(self._wants, contracts):
+            await self._park(contract)
+        self._forget_stored()
+
+    async def _park(self, contract: Contract) -> None:
+        """Leave a contract until its account has been proven anew: its storage is not what it was, or seems so.
+
+        The debt of its page stays as it is, so that whoever reads the debts next finds it.
+        """
+        waiting = self._waiting.pop(contract.root, [])
+        parked = dict.fromkeys([contract, *(each for each in waiting if each.state_root != self.root)])
+        big = self.big.park(contract)
+        self._healing -= big is not None and big.healing
+        for each in parked:
+            self._unstored -= 1
+            each.page.unbundled -= 0 if each is contract and big is not None and big.declared else 1
+        proven = [each for each in waiting if each not in parked]
+        if proven:
+            self._waiting[contract.root] = proven
+            self._queue.append(proven[0])
+        await self._bundle(dict.fromkeys(each.page for each in parked))
 
     async def _keep_tries(self, job: TriesJob, reply: SmallReply) -> bool:
         """Sort a reply into parts of bundles, by page, and pages of their own; False if all of it was there already.
@@ -337,6 +412,39 @@ class StorageStage:
         self._progress.contracts += contracts
         self._debts.storage_stored(page, contracts)
 
+    async def _begin_healing(self) -> None:
+        """Heal the contracts that wait for it, a few at a time."""
+        while self._to_heal and self._healing < MOST_HEALED:
+            self._healing += 1
+            await self._heal(self._to_heal.popleft())
+
+    async def _heal(self, big: BigContract) -> None:
+        """All ranges are stored: if they do not give the storage root, go and look where they differ."""
+        contract = big.contract
+        await self.big.reached()
+        local = await trio.to_thread.run_sync(
+            local_storage, self._datadir, contract.account, big.depth, limiter=self._limiter
+        )
+        same = local.root == contract.root
+        if big.parked or same or contract.state_root != self.root:
+            self._healing -= 1
+        if same and not big.parked:
+            big.mixed = False
+            await self._finish_big(big)
+        elif contract.state_root != self.root:
+            await self._park(contract)
+        elif not big.parked:
+            big.healing = True
+            await self.big.begin_record(big)
+            keep, finished = partial(self.big.rewrite, big), partial(self._healed, big)
+            self.nodes.add(healed_trie(contract.account, local, contract.root, keep, finished))
+
+    async def _healed(self, big: BigContract) -> None:
+        self._healing -= 1
+        big.mixed = big.healing = False
+        await self._finish_big(big)
+        await self._begin_healing()
+
     def _declare_if_big(self, big: BigContract) -> None:
         """Once a contract is certain not to belong into the bundle of its page, the bundle need not wait for it."""
         if big.certainly_big and not big.declared:
@@ -344,8 +452,15 @@ class StorageStage:
             big.contract.page.unbundled -= 1
 
     async def _finish_big(self, big: BigContract) -> None:
-        """All ranges of a contract are with the writer: close its record; do the same for accounts with its root."""
+        """All ranges of a contract are with the writer: close its record; do the same for accounts with its root.
+
+        One that has pages of another storage root is healed first.
+        """
         contract = big.contract
+        if big.mixed:
+            self._to_heal.append(big)
+            await self._begin_healing()
+            return
         small = await self.big.finish(big)
         waiting = self._waiting.pop(contract.root, [])
         twins = [twin for twin in waiting if twin is not contract]

@@ -9,7 +9,7 @@ import numpy as np
 from ethsync.errors import Disproved, MalformedMessage
 from ethsync.kernels import keccak
 from ethsync.kernels.trie import NO_DEPTH
-from ethsync.state.columns import Ints, Leaves, entries_of
+from ethsync.state.columns import Ints, Leaves, entries_of, only_tries
 from ethsync.state.pages import KEY_SPACE, SMALL_TRIE
 from ethsync.state.proofs import ZERO_KEY, verify_range
 from ethsync.state.replies import StorageRanges, scan_storage_ranges
@@ -53,11 +53,12 @@ class SmallReply:
         return not self.matched and self.begun is None
 
 
-def prove_tries(payload: bytes, roots: list[bytes]) -> SmallReply:
+def prove_tries(payload: bytes, roots: list[bytes], *, may_differ: bool = False) -> SmallReply:
     """Prove a reply to a request for the whole storage of accounts with these roots, in this order.
 
-    Peers leave out accounts that they do not know, so sets are matched to accounts by the root they give. Raises
-    MalformedMessage, Disproved.
+    Peers leave out accounts that they do not know, so sets are matched to accounts by the root they give. With
+    `may_differ` the roots were proven under another state root than the one asked under: then a set that matches none
+    is the changed storage of the next account, and counts as skipped. Raises MalformedMessage, Disproved.
     """
     reply = scan_storage_ranges(payload, len(roots))
     complete = len(reply) - (1 if len(reply.proof) and len(reply) else 0)
@@ -66,19 +67,31 @@ def prove_tries(payload: bytes, roots: list[bytes]) -> SmallReply:
         raise MalformedMessage("a storage trie was sent without a single slot")
     leaves = reply.leaves[: int(starts[-1])] if complete else reply.leaves[:0]
     found = _roots(leaves, starts[:-1])
-    matched, skipped, at = _match(found, roots)
+    matched, skipped, at = _match(found, roots, may_differ)
+    wanted = {roots[position] for position in matched}
+    ours = [root in wanted for root in found]
     begun: tuple[int, FirstChunk] | None = None
-    if complete < len(reply):
-        position, chunk = _cut_off(reply, roots, at, skipped)
+    last = _position_of(reply, roots, at) if complete < len(reply) else None
+    if complete < len(reply) and last is None:
+        if not may_differ or at == len(roots):
+            raise Disproved("a storage range came with a proof for another trie")
+        skipped.append(at)
+        at += 1
+    elif last is not None:
+        skipped.extend(range(at, last))
+        position, chunk = _cut_off(reply, roots, last)
         at = position + 1
         if chunk.assembled.covered == KEY_SPACE:
             # A whole trie with a proof that it did not need.
             matched.append(position)
+            ours.append(True)
             starts, leaves = reply.starts, reply.leaves
         else:
             begun = position, chunk
     if len(reply) == 0 and len(reply.proof):
         raise Disproved("a proof without slots was sent for tries that are not empty")
+    if not all(ours):
+        leaves, starts = only_tries(leaves, starts, np.array(ours, np.bool_))
     sizes = np.diff(starts).tolist()
     paged = {
         position: assemble_whole(leaves[int(starts[k]) : int(starts[k + 1])])
@@ -98,7 +111,7 @@ def _roots(leaves: Leaves, starts: Ints) -> list[bytes]:
     return [roots[32 * k : 32 * k + 32] for k in range(len(starts))]
 
 
-def _match(found: list[bytes], roots: list[bytes]) -> tuple[list[int], list[int], int]:
+def _match(found: list[bytes], roots: list[bytes], may_differ: bool) -> tuple[list[int], list[int], int]:
     """Match the roots found, in order, to those wanted: positions matched, positions skipped, where it ended."""
     matched: list[int] = []
     skipped: list[int] = []
@@ -107,6 +120,10 @@ def _match(found: list[bytes], roots: list[bytes]) -> tuple[list[int], list[int]
         begin = at
         while at < len(roots) and roots[at] != root:
             at += 1
+        if at == len(roots) and may_differ and begin < len(roots):
+            skipped.append(begin)
+            at = begin + 1
+            continue
         if at == len(roots):
             raise Disproved(f"a storage trie with root {root.hex()} was sent, which no account asked for has")
         skipped.extend(range(begin, at))
@@ -115,15 +132,16 @@ def _match(found: list[bytes], roots: list[bytes]) -> tuple[list[int], list[int]
     return matched, skipped, at
 
 
-def _cut_off(reply: StorageRanges, roots: list[bytes], at: int, skipped: list[int]) -> tuple[int, FirstChunk]:
-    """Prove the last set, which came with a proof: the beginning of one of the tries from `at` on."""
+def _position_of(reply: StorageRanges, roots: list[bytes], at: int) -> int | None:
+    """Which of the tries from `at` on the last set, which came with a proof, is the beginning of."""
     nodes = np.empty((len(reply.proof), 32), np.uint8)
     keccak.hash_many(reply.proof.buf, reply.proof.offsets, reply.proof.lengths, nodes)
     shown = {node.tobytes() for node in nodes}
-    position = next((k for k in range(at, len(roots)) if roots[k] in shown), None)
-    if position is None:
-        raise Disproved("a storage range came with a proof for another trie")
-    skipped.extend(range(at, position))
+    return next((k for k in range(at, len(roots)) if roots[k] in shown), None)
+
+
+def _cut_off(reply: StorageRanges, roots: list[bytes], position: int) -> tuple[int, FirstChunk]:
+    """Prove the last set, which came with a proof."""
     leaves = reply.leaves[int(reply.starts[-2]) :]
     if not len(leaves):
         raise Disproved("a proof without slots was sent for a trie that is not empty")

@@ -74,14 +74,6 @@ async def test_another_network(finished: Path, state: StateView, tmp_path: Path)
     assert before.items() <= files(datadir).items()
 
 
-async def test_another_head(finished: Path, state: StateView, tmp_path: Path) -> None:
-    datadir = copy_of(finished, tmp_path / "d")
-    async with open_hosts(state, "geth") as hosts:
-        command = snap_command(state, hosts, datadir)
-        command[command.index("--head") + 1] = f"hash:0x{'ab' * 32}"
-        assert_refused(await run(command), f"holds the state of block {state.header.number}")
-
-
 async def test_a_newer_format(finished: Path, state: StateView, tmp_path: Path) -> None:
     datadir = copy_of(finished, tmp_path / "d")
     with open_datadir(datadir) as opened:

@@ -29,6 +29,7 @@ from tests.unit.sync.storages import cut_off, storage, whole, written
 from tests.unit.sync.test_big_contracts import stored_record, stored_root, stored_slots, synced
 
 BUDGET = 128 << 10
+STATE_ROOT = b"\x77" * 32
 PAGE = path_of(b"\xa0" + bytes(31), 1)
 NAMES = [bytes([0xA1 + number]) * 32 for number in range(4)]
 SMALL = [storage(seed, 5 + seed) for seed in range(4)]
@@ -47,7 +48,7 @@ def debts(datadir: Datadir, writer: Writer) -> DebtBook:
 
 @pytest.fixture
 def stage(datadir: Datadir, writer: Writer, progress: Progress, debts: DebtBook) -> StorageStage:
-    return StorageStage(b"\x77" * 32, datadir, writer, trio.CapacityLimiter(2), progress, debts)
+    return StorageStage(STATE_ROOT, datadir, writer, trio.CapacityLimiter(2), progress, debts)
 
 
 # Small tries
@@ -55,7 +56,7 @@ def stage(datadir: Datadir, writer: Writer, progress: Progress, debts: DebtBook)
 
 async def owing_small(stage: StorageStage, debts: DebtBook) -> PageDebt:
     page = debts.open(PAGE, 4, 0)
-    await stage.owe(page, [(name, small.root) for name, small in zip(NAMES, SMALL, strict=True)])
+    await stage.owe(page, [(name, small.root) for name, small in zip(NAMES, SMALL, strict=True)], STATE_ROOT)
     return page
 
 
@@ -159,13 +160,13 @@ async def test_the_same_account_with_an_equal_root_met_later_is_another_matter(
     # Given a trie that came, and is not remembered
     monkeypatch.setattr("ethsync.sync.storage.POPULAR_BYTES", 0)
     page = debts.open(PAGE, 1, 0)
-    await stage.owe(page, [(NAMES[0], SMALL[0].root)])
+    await stage.owe(page, [(NAMES[0], SMALL[0].root)], STATE_ROOT)
     first = taken(stage)
     stage.give_back(first)
     assert await stage.process(taken(stage), whole(SMALL[0])) is Outcome.SERVED
     # When another account with its root is met, and then the late answer comes for the first one
     later = debts.open(path_of(b"\xb0" + bytes(31), 1), 1, 0)
-    await stage.owe(later, [(NAMES[1], SMALL[0].root)])
+    await stage.owe(later, [(NAMES[1], SMALL[0].root)], STATE_ROOT)
     assert await stage.process(first, whole(SMALL[0])) is Outcome.DUPLICATE
     # Then the second one is still to be had.
     assert (page.storage, later.storage) == (0, 1)
@@ -185,7 +186,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def owing_big(stage: StorageStage, debts: DebtBook) -> PageDebt:
     page = debts.open(PAGE, 1, 0)
-    await stage.owe(page, [(NAMES[0], BIG.root)])
+    await stage.owe(page, [(NAMES[0], BIG.root)], STATE_ROOT)
     return page
 
 
@@ -381,7 +382,7 @@ ACCOUNTS = Accounts(300)
 
 @pytest.fixture
 def account_stage(datadir: Datadir, writer: Writer, progress: Progress) -> AccountStage:
-    async def owed(needs: list[PageNeeds]) -> None:
+    async def owed(needs: list[PageNeeds], state_root: bytes) -> None:
         assert not needs
 
     return AccountStage(

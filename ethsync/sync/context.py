@@ -1,0 +1,49 @@
+"""What all parts of one sync share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from ethsync.peers.pool import PeerPool
+    from ethsync.store.datadir import Datadir
+    from ethsync.store.writer import Writer
+    from ethsync.sync.changes import Changes
+    from ethsync.sync.progress import Progress
+    from ethsync.wire.headers import Header
+
+
+@dataclass(slots=True, eq=False)
+class Pivot:
+    """The block whose state is wanted, and an event that is set when it becomes another one."""
+
+    header: Header
+    moved: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def root(self) -> bytes:
+        """Its state root."""
+        return self.header.state_root
+
+    def move(self, header: Header) -> None:
+        """Want another block's state from now on."""
+        self.header = header
+        moved, self.moved = self.moved, trio.Event()
+        moved.set()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SyncContext:
+    """Where everything is kept, who is asked, and how it is counted."""
+
+    datadir: Datadir
+    writer: Writer
+    pool: PeerPool
+    changes: Changes
+    limiter: trio.CapacityLimiter
+    progress: Progress
+    patience: float
+    """Seconds without a useful answer from anyone before the sync ends."""

@@ -1,0 +1,212 @@
+"""After the download: one state out of what came from several, and nothing owed (design, section 6).
+
+Everything begins from what is on the disk, so a restart is no special case: the account trie is healed until its pages
+give the pivot's root, then every debt is paid, and if the pivot has moved in the meantime, all of it is done again for
+what has changed since.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import trio
+
+from ethsync.errors import DatadirDamaged
+from ethsync.store.schema import (
+    ACCOUNT_PAGE,
+    DEBT,
+    FACT_DEPTH,
+    FACT_MIXED,
+    TOP,
+    Debt,
+    DebtRecord,
+    account_key,
+    decode_debt,
+)
+from ethsync.store.writer import Write
+from ethsync.sync.bytecodes import CodeStage
+from ethsync.sync.debts import DebtBook, needs_of, open_debts
+from ethsync.sync.download import Download, run_download
+from ethsync.sync.healing import HealingStage, healed_trie
+from ethsync.sync.local_trie import LocalTrie, local_accounts
+from ethsync.sync.page_updates import UpdatedPage, page_writes
+from ethsync.sync.progress import Phase
+from ethsync.sync.resume import OpenDebt, read_debt, reopened
+from ethsync.sync.storage import StorageStage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from typing import Any
+
+    from ethsync.state.columns import Leaves
+    from ethsync.store.datadir import Datadir
+    from ethsync.sync.context import Pivot, SyncContext
+    from ethsync.sync.stage import Stage
+
+DEBTS_AT_ONCE = 1024
+"""Account pages whose debts are paid together: what they owe is in memory, some 10,000 contracts at the most."""
+
+
+class Steps:
+    """Numbers for debts: each is higher than all before it, in this run and in earlier ones."""
+
+    def __init__(self, runs: int) -> None:
+        """`runs`: how often a sync has begun in this directory, this time included."""
+        self._next = runs << 32
+
+    def next(self) -> int:
+        """A number that was never used."""
+        self._next += 1
+        return self._next
+
+
+async def reconcile(context: SyncContext, pivot: Pivot, steps: Steps) -> None:
+    """Heal and pay until what is stored is the whole state of the pivot. Raises StateUnavailable, DatadirDamaged."""
+    progress = context.progress
+    while True:
+        await context.writer.reached(context.datadir.accounts)
+        await context.writer.reached(context.datadir.ledger)
+        local = await trio.to_thread.run_sync(_local_accounts, context.datadir, limiter=context.limiter)
+        root = pivot.root
+        if local.root != root:
+            progress.phase = Phase.HEALING
+            await _heal_accounts(context, pivot, local, steps)
+            continue
+        del local
+        if await trio.to_thread.run_sync(_all_paid, context.datadir, limiter=context.limiter):
+            break
+        await _pay(context, pivot)
+    await context.writer.write(Write(context.datadir.accounts, [], [FACT_MIXED]))
+
+
+def _local_accounts(datadir: Datadir) -> LocalTrie:
+    depth = datadir.accounts.get(FACT_DEPTH)
+    if depth is None:
+        raise DatadirDamaged(f"{datadir.path} does not say how deep its pages are")
+    return local_accounts(datadir, depth[0])
+
+
+def _all_paid(datadir: Datadir) -> bool:
+    return next(open_debts(datadir), None) is None
+
+
+async def _heal_accounts(context: SyncContext, pivot: Pivot, local: LocalTrie, steps: Steps) -> None:
+    """Walk the account trie toward the pivot's root; returns early if the pivot moves."""
+
+    def report(share: float) -> None:
+        context.progress.healed = min(share, 0.999)
+
+    stage = HealingStage(pivot.root, context.limiter, context.progress.healing, report)
+
+    async def keep(pages: list[UpdatedPage]) -> None:
+        puts, deletes = await trio.to_thread.run_sync(
+            account_writes, context.datadir, pages, steps.next(), limiter=context.limiter
+        )
+        await context.writer.write(Write(context.datadir.accounts, puts, deletes))
+
+    async def finished() -> None:
+        context.progress.healed = 1.0
+
+    stage.add(healed_trie(b"", local, pivot.root, keep, finished))
+    await run_until_moved(context, pivot, [stage], stage.move)
+
+
+async def _pay(context: SyncContext, pivot: Pivot) -> None:
+    """Fetch what account pages owe under the pivot's root; returns early if the pivot moves."""
+    debts = DebtBook(context.datadir, context.writer)
+    root = pivot.root
+    storage = StorageStage(root, context.datadir, context.writer, context.limiter, context.progress, debts)
+    codes = CodeStage(context.datadir, context.writer, context.limiter, context.progress.codes, debts)
+    codes.resumed = True
+    after = b""
+    while pivot.root == root:
+        owed = await trio.to_thread.run_sync(_read_debts, context.datadir, after, limiter=context.limiter)
+        if not owed:
+            break
+        after = owed[-1].path.stored
+        await take_up(owed, storage, codes, debts, root)
+
+        async def move(new: bytes) -> None:
+            codes.move()
+            await storage.move(new)
+
+        await run_until_moved(context, pivot, [storage, storage.nodes, codes], move)
+    await context.writer.settle(context.datadir.ledger)
+
+
+def _read_debts(datadir: Datadir, after: bytes) -> list[OpenDebt]:
+    """The next debts behind a stored path."""
+    return [read_debt(datadir, path, record) for path, record in islice(open_debts(datadir, after), DEBTS_AT_ONCE)]
+
+
+async def take_up(
+    owed: Sequence[OpenDebt], storage: StorageStage, codes: CodeStage, debts: DebtBook, state_root: bytes
+) -> None:
+    """Hand debts from the disk to the stages. state_root: under which their accounts were proven; empty if unknown."""
+    certain = state_root == storage.root
+    for debt in owed:
+        page = debts.reopen(reopened(debt))
+        for account in debt.dead:
+            await storage.big.remove(account)
+        fresh = [each for each in debt.contracts if not storage.resume_big(page, *each, state_root)]
+        await storage.owe(page, fresh, state_root)
+        codes.owe(page, debt.codes, certain=certain)
+        await trio.lowlevel.checkpoint()
+    await debts.settle()
+    await storage.close_whole()
+
+
+async def run_until_moved(
+    context: SyncContext, pivot: Pivot, stages: Sequence[Stage[Any]], move: Callable[[bytes], Awaitable[None]]
+) -> None:
+    """Run stages until all are done; `move` tells them of a new state root. Raises StateUnavailable."""
+    download = Download(context.pool, context.changes, context.progress, pivot.root, context.patience)
+
+    async def follow() -> None:
+        while True:
+            await pivot.moved.wait()
+            download.state_root = pivot.root
+            await move(pivot.root)
+            context.changes.ring()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow)
+        await run_download(download, stages)
+        nursery.cancel_scope.cancel()
+
+
+def account_writes(
+    datadir: Datadir, pages: Sequence[UpdatedPage], step: int
+) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+    """Puts and deletes for account pages that change, each with what it owes then. Runs in a thread."""
+    puts, deletes = page_writes(pages, ACCOUNT_PAGE, TOP)
+    for page in pages:
+        flags = Debt.GONE if page.value is None else _owed_by(page.gone, page.come)
+        before = datadir.accounts.get(account_key(DEBT, page.path))
+        if flags:
+            # What was owed before may not be paid: it is looked at once more.
+            flags |= decode_debt(before).flags & ~Debt.GONE if before is not None else Debt(0)
+            puts.append((account_key(DEBT, page.path), DebtRecord(flags, step).encode()))
+    return puts, deletes
+
+
+def _owed_by(gone: Leaves, come: Leaves) -> Debt:
+    """What accounts owe that were changed from some leaves to others."""
+    before, after = _named(gone), _named(come)
+    flags = Debt(0)
+    if before[0] != after[0]:
+        flags |= Debt.STORAGE
+    if after[1] - before[1]:
+        flags |= Debt.CODES
+    return flags
+
+
+def _named(leaves: Leaves) -> tuple[dict[bytes, bytes], set[bytes]]:
+    """Storage roots by account, and code hashes."""
+    needs = needs_of(leaves)
+    keys, roots = leaves.keys[needs.storage_rows], needs.storage_roots
+    return (
+        {key.tobytes(): root.tobytes() for key, root in zip(keys, roots, strict=True)},
+        {code.tobytes() for code in needs.code_hashes},
+    )
