@@ -375,3 +375,54 @@ async def _open_later(disk: Disk) -> None:
     with trio.CancelScope(shield=True):
         await wait_all_tasks_blocked()
         disk.gate.set()
+
+
+# What begins is said first
+
+
+async def fill_a_group(writer: Writer, datadir: Datadir) -> None:
+    """A storage page and the record that it begins, in the wrong order, beside a bundle and a page of accounts."""
+    await writer.write(Write(datadir.bundles, [(b"Bpath", b"bundle")]))
+    await writer.write(Write(datadir.storage, [(b"S" + bytes(33), b"page")]))
+    await writer.write(Write(datadir.accounts, [(b"Apath", b"page")]))
+    await writer.write(Write(datadir.ledger, [(b"R" + bytes(32), b"begun")]))
+
+
+async def test_the_ledger_is_written_before_what_it_says_begins(writer: Writer, datadir: Datadir, disk: Disk) -> None:
+    # Given batches that wait for a busy disk, so that they are written together
+    disk.gate.clear()
+    await writer.write(Write(datadir.headers, [(b"H", b"")]))
+    await wait_all_tasks_blocked()
+    await fill_a_group(writer, datadir)
+    disk.gate.set()
+    await close_and_wait(writer)
+    # Then a kill between two of the databases leaves a record without pages, never pages without their record.
+    assert [name for name, sync in disk.commits if not sync] == ["headers", "ledger", "bundles", "storage", "accounts"]
+
+
+async def test_of_a_group_that_is_being_written_nothing_is_left_out(datadir: Datadir, disk: Disk) -> None:
+    busy, entered = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        disk.entered = lambda: None
+        disk.gate.clear()
+        entered.set()
+
+    async with trio.open_nursery() as nursery:
+        writer = await nursery.start(partial(run_writer, datadir, floor=0))
+        disk.gate.clear()
+        disk.entered = busy.set
+        await writer.write(Write(datadir.headers, [(b"H", b"")]))
+        await trio.to_thread.run_sync(busy.wait)
+        # Given the first database of a group under way in a thread
+        await fill_a_group(writer, datadir)
+        disk.entered = hold
+        disk.gate.set()
+        await trio.to_thread.run_sync(entered.wait)
+        assert [name for name, _ in disk.commits] == ["headers", "ledger"]
+        # When everything is cancelled
+        nursery.cancel_scope.cancel()
+        nursery.start_soon(partial(_open_later, disk))
+    # Then the others are written nevertheless.
+    assert [name for name, _ in disk.commits] == ["headers", "ledger", "bundles", "storage", "accounts"]
+    assert datadir.accounts.get(b"Apath") == b"page"
