@@ -14,6 +14,7 @@ import click
 import trio
 
 from ethsync.commands.child import open_serving_process
+from ethsync.commands.header_bench import measure_headers
 from ethsync.commands.kernel_bench import measure_kernels
 from ethsync.commands.places import synthetic_datadir
 from ethsync.errors import EthsyncError
@@ -42,6 +43,8 @@ def run(accounts: int, slots: int, codes: int, as_json: bool) -> int:
         depth = (datadir.accounts.get(FACT_DEPTH) or b"\0")[0]
     click.echo("measuring the kernels", err=True)
     kernels = measure_kernels(state, depth)
+    click.echo("measuring headers", err=True)
+    headers_per_s = measure_headers()
     click.echo("measuring a sync", err=True)
     report = trio.run(_sync, spec, state)
     result = {
@@ -49,6 +52,7 @@ def run(accounts: int, slots: int, codes: int, as_json: bool) -> int:
         "machine": asdict(read_machine()),
         "state": asdict(spec),
         "kernels": kernels,
+        "headers_per_s": headers_per_s,
         "sync": report["sync"],
         "stages": report["stages"],
         "cpu": report["cpu"],
@@ -84,6 +88,7 @@ def _lines(result: Mapping[str, Any]) -> list[str]:
         f"  account ranges proven    {kernels['account_range_leaves_per_s']:,} leaves/s on one core",
         f"  against the trie package {f'{ratio:,} times as fast' if ratio else 'not installed'}",
         f"  compiled in              {kernels['compile_s']} s",
+        f"headers                    {result['headers_per_s']:,} per second, proven and stored",
         f"sync of {sync['leaves']:,} leaves",
         f"  until verified           {sync['wall_s']} s, {sync['leaves_per_s']:,} leaves/s",
         f"  peak anonymous memory    {(sync['peak_anon_bytes'] or 0) / 1e6:,.0f} MB",
