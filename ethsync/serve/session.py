@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ethsync.serve.server import Server
     from ethsync.serve.snap import Reply
     from ethsync.wire.snap import SnapRequest
+
+T = TypeVar("T")
 
 STATUS_TIMEOUT = 5.0
 """Seconds for the peer's Status (geth eth/protocols/eth/handshake.go, handshakeTimeout)."""
@@ -74,7 +76,7 @@ class Session:
     async def _read(self, requests: trio.MemorySendChannel[Message]) -> None:
         async with requests:
             while True:
-                await requests.send(await self._connection.receive())
+                await _hand_on(requests, await self._connection.receive())
 
     async def _answer_all(
         self,
@@ -87,14 +89,14 @@ class Session:
                 if message.capability == snap.NAME:
                     for reply in await self._answer_snap(message):
                         self._server.counters.count(reply)
-                        await replies.send((snap.NAME, reply.message, reply.payload))
+                        await _hand_on(replies, (snap.NAME, reply.message, reply.payload))
                     continue
                 request = eth.decode(version, message.code, message.payload)
                 answer = self._service.answer(version, request)
                 if isinstance(request, GetBlockHeaders) and isinstance(answer, BlockHeaders):
                     answer = self._headers(request, answer)
                 if answer is not None:
-                    await replies.send((eth.NAME, answer.message, answer.encode()))
+                    await _hand_on(replies, (eth.NAME, answer.message, answer.encode()))
 
     def _headers(self, request: GetBlockHeaders, honest: BlockHeaders) -> BlockHeaders | None:
         """What the profile makes of a reply; None for no reply at all."""
@@ -138,3 +140,11 @@ class Session:
             return self._server.profile.answer(self._server.states, request, number)
         except NotHeld:
             return empty_reply(request)
+
+
+async def _hand_on(channel: trio.MemorySendChannel[T], value: T) -> None:
+    """Send to another task of the session. One that fails closes its end a moment before its error cancels us."""
+    try:
+        await channel.send(value)
+    except trio.BrokenResourceError:
+        await trio.sleep_forever()

@@ -51,7 +51,7 @@ async def test_one_honest_peer_is_enough(profile: str, state: StateView, tmp_pat
 
 
 async def test_peers_are_told_when_the_sync_is_done(small_state: StateView, tmp_path: Path) -> None:
-    async with open_hosts(small_state, "geth", "silent") as hosts:
+    async with open_hosts(small_state, "geth", "besu") as hosts:
         await sync_from(hosts, tmp_path / "d")
         for host in hosts:
             await host.watch.goodbye.wait()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from ethsync.errors import ConfigError, DatadirMismatch, DisconnectReason, NotHeld, PeerGone
 from ethsync.serve.demo import demo_network
@@ -17,6 +18,7 @@ from ethsync.serve.profiles import PROFILES
 from ethsync.serve.run import serve_datadir, serve_synthetic
 from ethsync.serve.served import ServedStates
 from ethsync.serve.server import Server, open_server, run_server
+from ethsync.serve.session import _hand_on
 from ethsync.serve.snap import serve
 from ethsync.serve.spec import SyntheticSpec
 from ethsync.state.proofs import verify_range
@@ -144,6 +146,15 @@ async def test_announcements_and_unasked_replies_are_ignored(server: Server, vie
         await connection.send("snap", SnapMessage.BYTE_CODES, b"\xc2\x01\xc0")
         await connection.send("eth", EthMessage.GET_BLOCK_BODIES, GetBlockBodies(3, (MAX,)).encode())
         assert (await connection.receive()).payload == b"\xc2\x03\xc0"
+
+
+async def test_a_task_whose_partner_has_failed_waits_for_that_error(autojump_clock: trio.testing.MockClock) -> None:
+    """Given a task of a session that has closed its end, then the other one adds no error that is not the peer's."""
+    send_channel, receive_channel = trio.open_memory_channel[int](1)
+    receive_channel.close()
+    with trio.move_on_after(60) as until_cancelled:
+        await _hand_on(send_channel, 1)
+    assert until_cancelled.cancelled_caught
 
 
 async def test_too_many_peers_are_told_so(view: StateView) -> None:
