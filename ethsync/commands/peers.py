@@ -40,6 +40,7 @@ def line(row: dict[str, Any]) -> str:
         f"{numbers.size(row['bytes']):>8}",
         f"{'-' if latency is None else f'{latency:.0f} ms':>8}",
         f"{row['direction']:<8}",
+        f"{row.get('worth', ''):<8}",
         f"{row['address']:<24}",
         numbers.printable(row["client"], MOST_CLIENT),
     ]

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ethsync.discovery.node import ip_of_host
 from ethsync.errors import ConfigError
+from ethsync.peers.standing import standing
 from ethsync.wire import keys
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ethsync.peers.peer import Peer
     from ethsync.peers.pool import Acquaintance, PeerPool
 
 FILE = "peers.json"
@@ -26,35 +29,31 @@ INTERVAL = 10.0
 def roster(pool: PeerPool, now: float) -> list[dict[str, Any]]:
     """All peers of this run, connected ones first, better ones before worse ones. Times in milliseconds."""
     connected = {peer.enode.public_key: peer for peer in pool.peers.values()}
-    rows = []
-    for public_key, known in pool.acquaintances():
-        peer = connected.get(public_key)
-        received = known.bytes_received + (peer.connection.bytes_received if peer is not None else 0)
-        rows.append(_row(public_key, known, now, received=received, connected=peer is not None))
-        dropped = pool.dropped.get(public_key)
-        if dropped is not None:
-            rows[-1]["dropped"] = str(dropped)
+    rows = [_row(pool, key, known, connected.get(key), now) for key, known in pool.acquaintances()]
     return sorted(rows, key=lambda row: (not row["connected"], -row["score"], row["node_id"]))
 
 
-def _row(public_key: bytes, known: Acquaintance, now: float, *, received: int, connected: bool) -> dict[str, Any]:
-    record = known.record
+def _row(pool: PeerPool, key: bytes, known: Acquaintance, peer: Peer | None, now: float) -> dict[str, Any]:
+    record, dropped = known.record, pool.dropped.get(key)
     return {
-        "node_id": f"0x{keys.node_id(public_key).hex()}",
+        "node_id": f"0x{keys.node_id(key).hex()}",
         "address": known.address,
         "direction": "inbound" if known.inbound else "outbound",
+        "named": "trusted" if key in pool.trusted else "static" if key in pool.named else None,
         "client": known.client,
-        "connected": connected,
+        "connected": peer is not None,
         "connections": known.connections,
         "score": round(record.score(now), 2),
+        "worth": standing(record, now).worth.name.lower(),
         "latency_ms": {
             kind.value: round(1000 * track.round_trip.smoothed, 1)
             for kind, track in record.tracks.items()
             if track.round_trip.smoothed is not None
         },
-        "bytes": received,
+        "bytes": known.bytes_received + (peer.connection.bytes_received if peer is not None else 0),
         "outcomes": {f"{kind.value} {outcome.value}": count for (kind, outcome), count in record.outcomes.items()},
-        "dropped": None,
+        "dropped": None if dropped is None else str(dropped),
+        "banned": pool.is_banned(key, ip_of_host(known.address.rpartition(":")[0])),
     }
 
 

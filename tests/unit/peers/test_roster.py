@@ -46,6 +46,7 @@ async def test_peers_are_listed_after_they_have_gone(autojump_clock: MockClock) 
         assert rows[0]["outcomes"] == {"accounts served": 1}
         assert rows[0]["latency_ms"] == {"accounts": 200.0}
         assert {row["direction"] for row in rows} == {"outbound"}
+        assert [row["worth"] for row in rows] == ["serves", "serves", "doubtful", "doubtful"]
         nursery.cancel_scope.cancel()
 
 
@@ -71,6 +72,16 @@ async def test_a_liar_is_listed_with_what_it_did() -> None:
         await lie()
     (row,) = roster(pool, trio.current_time())
     assert "its range is not the truth" in row["dropped"]
+    assert "its range is not the truth" in row["banned"]
+
+
+async def test_peers_that_the_user_named_are_marked() -> None:
+    pool = PeerPool(lambda: None, VIEW)
+    pool.named, pool.trusted = frozenset({b"\1" * 64, b"\2" * 64}), frozenset({b"\2" * 64})
+    for number in (1, 2, 3):
+        await met(pool, number, Outcome.SERVED)
+    assert sorted(str(row["named"]) for row in roster(pool, trio.current_time())) == ["None", "static", "trusted"]
+    assert all(row["banned"] is None for row in roster(pool, trio.current_time()))
 
 
 async def test_the_list_is_written_now_and_then_and_at_the_end(tmp_path: Path, autojump_clock: MockClock) -> None:
