@@ -24,6 +24,7 @@ from ethsync.store.schema import FORMAT_VERSION, Format
 from ethsync.store.writer import run_writer
 from ethsync.sync.changes import Changes
 from ethsync.sync.heads import fetch_header, parse_head
+from ethsync.sync.progress import Stage
 from ethsync.wire.enode import parse_enode
 
 SPEC = SyntheticSpec(accounts=1, headers=100_000)
@@ -55,7 +56,7 @@ async def _download(state: Path, target: Path) -> float:
                 writer = await nursery.start(partial(run_writer, datadir, floor=0))
                 await nursery.start(run_finding, pool, finding)
                 head = await fetch_header(pool, changes, parse_head(server.head), PATIENCE)
-                chain = open_header_chain(datadir, network)
+                chain = open_header_chain(datadir, network, Stage())
                 chain.follow(head)
                 download = HeaderDownload(chain, datadir, writer, pool, changes, trio.CapacityLimiter(2))
                 began = trio.current_time()

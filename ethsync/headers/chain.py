@@ -24,7 +24,6 @@ from ethsync.peers.track import Outcome
 from ethsync.store.header_index import run_first
 from ethsync.store.header_pages import MOST_DIFFICULTY, PAGE, Edge, HeaderMarker, build_page, encode_page, page_first
 from ethsync.store.headers import Change, HeaderStore, Link
-from ethsync.sync.progress import Stage
 from ethsync.wire.headers import decode_header
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from ethsync.headers.rules import ChainRules
     from ethsync.state.columns import Bytes
+    from ethsync.sync.progress import Stage
     from ethsync.wire.headers import Header
 
 MOST_ASKED = 16
@@ -58,12 +58,15 @@ class Writing(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class ProvenChain:
-    """See the module. `store` shows what is proven; `floor` is the lowest header wanted."""
+    """See the module. `store` shows what is proven; `floor` is the lowest header wanted.
+
+    `counters`: `items` are proven headers, `owed` those that are missing.
+    """
 
     store: HeaderStore
     rules: ChainRules
+    counters: Stage
     floor: int = 0
-    counters: Stage = field(default_factory=Stage)
     outbox: deque[Writing] = field(default_factory=deque)
     refuted: deque[Refuted] = field(default_factory=deque)
     """Peers to be told off; emptied by whoever knows them."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ethsync.store.datadir import Datadir
     from ethsync.store.writer import Writer
     from ethsync.sync.changes import Changes
+    from ethsync.sync.progress import Stage
 
 KIND = RequestKind.HEADERS
 
@@ -82,12 +83,12 @@ class HeaderDownload:
         return late
 
 
-def open_header_chain(datadir: Datadir, network: Network, floor: int = 0) -> ProvenChain:
+def open_header_chain(datadir: Datadir, network: Network, counters: Stage, floor: int = 0) -> ProvenChain:
     """The chain as it is stored, to be continued down to `floor`. Reads the disk: run it in a thread.
 
     Raises DatadirDamaged; VerificationFailed if what is stored breaks a rule of the network.
     """
-    return ProvenChain(HeaderStore(datadir.headers, check_family), chain_rules(network), floor)
+    return ProvenChain(HeaderStore(datadir.headers, check_family), chain_rules(network), counters, floor)
 
 
 async def run_headers(

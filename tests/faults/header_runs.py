@@ -21,6 +21,7 @@ from ethsync.store.headers import HeaderStore
 from ethsync.store.schema import FORMAT_VERSION, Format
 from ethsync.store.writer import Write, Writer, run_writer
 from ethsync.sync.changes import Changes
+from ethsync.sync.progress import Stage
 from ethsync.wire.enode import Enode
 from ethsync.wire.headers import Header
 
@@ -65,7 +66,7 @@ async def downloading(
         assert isinstance(writer, MortalWriter)
         writer.left = writes
         await nursery.start(run_finding, pool, finding)
-        chain = open_header_chain(datadir, network, floor)
+        chain = open_header_chain(datadir, network, Stage(), floor)
         chain.follow(head)
         download = HeaderDownload(chain, datadir, writer, pool, changes, trio.CapacityLimiter(2))
         await nursery.start(run_headers, download)

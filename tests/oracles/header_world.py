@@ -16,6 +16,7 @@ from ethsync.headers.segment import HeaderQuery, check_family, read_headers
 from ethsync.peers.track import Outcome
 from ethsync.store.headers import Change, HeaderStore
 from ethsync.store.leveldb import Database
+from ethsync.sync.progress import Stage
 from ethsync.wire.eth import BlockHeaders
 from ethsync.wire.headers import decode_header
 from tests.oracles.headers import demo_rules
@@ -69,7 +70,7 @@ class World:
         self.servers = servers
         self.disk = disk or Disk()
         self.rules = demo_rules()
-        self.chain = ProvenChain(HeaderStore(cast("Database", self.disk), check_family), self.rules, floor)
+        self.chain = ProvenChain(HeaderStore(cast("Database", self.disk), check_family), self.rules, Stage(), floor)
         self.jobs: list[HeaderJob] = []
         self.banned: set[int] = set()
         self.blamed: set[int] = set()
