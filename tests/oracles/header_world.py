@@ -28,6 +28,7 @@ class Disk:
 
     entries: dict[bytes, bytes] = field(default_factory=dict)
     path: Path = Path("memory")
+    log: list[Change] = field(default_factory=list)
 
     def get(self, key: bytes) -> bytes | None:
         return self.entries.get(key)
@@ -39,9 +40,17 @@ class Disk:
 
     def apply(self, change: Change) -> None:
         """Deletes first, as the writing task does it."""
+        self.log.append(change)
         for key in change.deletes:
             self.entries.pop(key, None)
         self.entries.update(change.puts)
+
+    def lose(self, first: int, count: int) -> None:
+        """A power cut: LevelDB may lose an earlier log that was not synced, and keep a later one."""
+        kept = self.log[:first] + self.log[first + count :]
+        self.entries, self.log = {}, []
+        for change in kept:
+            self.apply(change)
 
 
 @dataclass

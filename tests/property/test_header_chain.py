@@ -64,6 +64,26 @@ def test_the_true_chain_is_stored_whatever_peers_and_kills_do(seed: int, liars: 
     assert 0 not in here.blamed | here.banned
 
 
+@DETERMINISTIC
+@given(st.integers(0, 2**32))
+def test_whatever_a_power_cut_takes_is_fetched_again(seed: int) -> None:
+    # Given a chain that grew by some heads, of whose batches a power cut takes some from the middle or the end
+    rng = Random(seed)
+    here = World({0: Server(RAWS)})
+    for head in sorted(rng.sample(range(1_500, LENGTH), 3)):
+        here.follow(RAWS[head])
+        here.finish(rng, most=rng.choice([300, 1024]))
+    first = rng.randrange(len(here.disk.log))
+    here.disk.lose(first, rng.randrange(1, 4))
+    # Then what is left is part of the chain, and the rest comes again.
+    shown = here.shown()
+    assert shown == _part(RAWS, shown)
+    again = World(here.servers, here.disk)
+    again.follow(RAWS[LENGTH])
+    again.finish(rng)
+    assert again.shown() == RAWS
+
+
 def _part(raws: list[bytes], shown: list[bytes | None]) -> list[bytes]:
     """The part of a chain that ends as what is shown."""
     try:
