@@ -18,6 +18,7 @@ from tests.unit.discovery.crowds import key
 
 MOST_PEERS = 12
 FEW_FIXED = 4
+FEW_TRUSTED = 2
 ADDRESSES = [ip_address(f"{net}.{host}") for net in ("20.1.1", "20.1.2", "20.1.3", "10.0.0") for host in range(1, 6)]
 ADDRESSES += [ip_address(f"20.2.{n}.1") for n in range(20)]
 CLIENTS = ("Geth/v1", "Nethermind/v1", "besu/v25", "whoever/v0")
@@ -36,10 +37,10 @@ class History:
 
     def ask(self) -> None:
         number = self.rng.randrange(60)
-        fixed = number < FEW_FIXED
+        fixed, trusted = number < FEW_FIXED, number < FEW_TRUSTED
         inbound, public_key, ip = self.rng.random() < 0.5, key(number), self.rng.choice(ADDRESSES)
         client = self.rng.choice(CLIENTS)
-        admission = self.slots.admit(public_key, ip, client, self.now, inbound=inbound, fixed=fixed)
+        admission = self.slots.admit(public_key, ip, client, self.now, inbound=inbound, fixed=fixed, trusted=trusted)
         if isinstance(admission, Refused):
             assert not fixed or public_key in self.held, "a node that the user named was refused"
             return
@@ -47,6 +48,7 @@ class History:
         if isinstance(admission, Replaces):
             was_inbound, was_fixed, _ = self.held.pop(admission.other)
             assert not was_fixed
+            assert not trusted
             assert fixed or (admission.other not in self.useful and was_inbound is inbound)
         self.held[public_key] = inbound, fixed, ip
         self.useful.discard(public_key)
@@ -82,7 +84,8 @@ class History:
 
     def check(self) -> None:
         strangers = [(inbound, ip) for inbound, fixed, ip in self.held.values() if not fixed]
-        assert len(self.slots) == len(self.held) <= MOST_PEERS
+        trusted = sum(key(number) in self.held for number in range(FEW_TRUSTED))
+        assert len(self.slots) == len(self.held) <= MOST_PEERS + trusted
         assert all(public_key in self.slots for public_key in self.held)
         assert sum(inbound for inbound, _ in strangers) <= self.slots.max_inbound
         assert sum(not inbound for inbound, _ in strangers) <= self.slots.max_outbound

@@ -132,6 +132,8 @@ async def test_a_peer_whose_latency_jumps_twentyfold_is_kept_and_used_again_with
         # Then it is still connected, was of use again before long
         assert 0 in loop.pool.peers
         assert not loop.pool.dropped
+        assert loop.pool.slots.rotation(trio.current_time(), replacements=100) is None
+        assert len(loop.pool.slots) == len(loop.pool.peers) == 1 + len(others)
         assert Outcome.TIMEOUT in loop.since(0, jump)
         assert Outcome.SERVED in loop.since(0, jump + 1.0, jump + 30.0)
         # and after the 30 seconds answers whatever it is asked, while the others never noticed.

@@ -76,6 +76,18 @@ def test_a_third_of_fifty_slots_is_for_those_who_dial_us() -> None:
     assert (inbound, outbound, len(slots)) == (16, 34, 50)
 
 
+def test_trusted_peers_come_beyond_the_maximum_and_static_ones_in_somebodys_place() -> None:
+    slots = full()
+    assert slots.admit(key("trusted"), None, "Geth/v1", 0.0, inbound=True, trusted=True) == Admitted()
+    assert len(slots) == 11
+    assert isinstance(admit(slots, "static", fixed=True), Replaces)
+    assert len(slots) == 11
+    # And while there are more than there should be, nobody else is let in or dialled.
+    assert slots.useful_dials == 0
+    slots.left(key("out 0"))
+    assert isinstance(admit(slots, "stranger"), Refused)
+
+
 def test_without_a_listener_all_slots_are_for_those_we_dial() -> None:
     slots = Slots(10, inbound_share=0.0)
     assert admit(slots, "in", inbound=True) == Refused(DisconnectReason.TOO_MANY_PEERS, "all slots are taken")
