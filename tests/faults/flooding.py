@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -45,9 +45,10 @@ class Target(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One sync. `arrived` is packets per second."""
+    """One sync. `cpu_seconds` is of its process, `arrived` in packets per second."""
 
     wall_seconds: float
+    cpu_seconds: float
     leaves_per_second: float
     lag_p99_ms: float
     arrived: float
@@ -96,24 +97,26 @@ async def measure_sync(server: ServingProcess, place: Path, target: Target) -> M
     datadir, report = place / "state", place / "report.json"
     await trio.Path(datadir).mkdir(parents=True)
     node_id = keys.node_id(keys.identity(open_identity(datadir).key.public_key))
+    port = _free_port()
+    command = [
+        *(sys.executable, "-m", "ethsync", "snap", "--network", server.genesis, "--head", server.head),
+        *("--peer", server.enode, "--datadir", str(datadir), "--report", str(report), "--min-free", "0"),
+        *("--discovery", "v4,v5", "--listen", f"{HOST}:{port}"),
+    ]
+    began, arrived = trio.current_time(), [0]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bystander:
         bystander.bind((HOST, 0))
-        command = [
-            *(sys.executable, "-m", "ethsync", "snap", "--network", server.genesis, "--head", server.head),
-            *("--peer", server.enode, "--datadir", str(datadir), "--report", str(report), "--min-free", "0"),
-            *("--discovery", "v4,v5", "--listen", f"{HOST}:{(port := _free_port())}"),
-        ]
-        began, arrived = trio.current_time(), [0]
-        with trio.fail_after(TIME_LIMIT):
-            if target is Target.NOBODY:
+        ports = {Target.US: port, Target.A_BYSTANDER: bystander.getsockname()[1]}
+        async with AsyncExitStack() as stack:
+            if target in ports:
+                arrived = await stack.enter_async_context(open_flood(ports[target], node_id))
+            with trio.fail_after(TIME_LIMIT):
                 await trio.run_process(command, cwd=ROOT, capture_stdout=True, capture_stderr=True)
-            else:
-                port = bystander.getsockname()[1] if target is Target.A_BYSTANDER else port
-                async with open_flood(port, node_id) as arrived:
-                    await trio.run_process(command, cwd=ROOT, capture_stdout=True, capture_stderr=True)
-    facts = json.loads(await trio.Path(report).read_text())["sync"]
     rate = arrived[0] / (trio.current_time() - began)
-    return Measured(facts["wall_s"], facts["leaves_per_s"], facts["loop_lag_p99_ms"], rate)
+    facts = json.loads(await trio.Path(report).read_text())
+    sync, cpu = facts["sync"], facts["cpu"]
+    used = cpu["user_s"] + cpu["system_s"]
+    return Measured(sync["wall_s"], used, sync["leaves_per_s"], sync["loop_lag_p99_ms"], rate)
 
 
 def _free_port() -> int:

@@ -37,6 +37,7 @@ async def run(state: str, runs: int) -> dict[str, object]:
         "speed beside a flood": speed[Target.A_BYSTANDER] / speed[Target.NOBODY],
         "speed under one, to beside one": speed[Target.US] / speed[Target.A_BYSTANDER],
         "lag p99 in ms": {each.value: median(one.lag_p99_ms for one in measured[each]) for each in Target},
+        "CPU seconds": {each.value: median(one.cpu_seconds for one in measured[each]) for each in Target},
     }
 
 
