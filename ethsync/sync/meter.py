@@ -62,7 +62,7 @@ def _limit(progress: Progress, writer: Writer) -> Limit:
 
 
 async def run_meter(progress: Progress, pool: PeerPool, writer: Writer) -> None:
-    """Read until cancelled, and a last time then. Who was connected until then is kept for the report."""
+    """Read until cancelled, and a last time then: nobody is connected any more, but the report still has who was."""
     try:
         while True:
             read_meters(progress, pool, writer, trio.current_time())
@@ -70,6 +70,6 @@ async def run_meter(progress: Progress, pool: PeerPool, writer: Writer) -> None:
     finally:
         peers, census = progress.peers, progress.census
         read_meters(progress, pool, writer, trio.current_time())
-        progress.last_peers = progress.peers or peers
-        if not progress.peers and census is not None:
+        progress.last_peers, progress.peers = progress.peers or peers, []
+        if not pool.peers and census is not None:
             progress.census = census

@@ -13,7 +13,7 @@ import trio
 from ethsync.discovery.identity import open_identity
 from ethsync.discovery.local_record import Announcement
 from ethsync.discovery.node import Endpoint
-from ethsync.discovery.start import DiscoveryOptions, open_discovery
+from ethsync.discovery.start import SOURCES, DiscoveryOptions, open_discovery
 from ethsync.networks import Network
 from ethsync.peers.finding import Finding
 from ethsync.peers.keeping import CANDIDATES_FILE
@@ -81,3 +81,9 @@ async def test_a_peer_is_found_and_synced_from(protocol: str, tmp_path: Path) ->
     (peer,) = read_roster(tmp_path / "state")[1]
     assert peer["direction"] == "outbound"
     assert (tmp_path / "state" / CANDIDATES_FILE).exists()
+    # And who found it, and that it serves, is to be seen.
+    source = SOURCES["disc" + protocol]
+    assert progress.census is not None
+    assert progress.census.searching
+    assert (progress.census.by_source[source].connected, progress.census.by_source[source].serving) == (1, 1)
+    assert [view.source for view in progress.last_peers] == [source.name.lower()]
