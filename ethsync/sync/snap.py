@@ -56,7 +56,7 @@ class SnapOptions:
 
     network: Network
     peers: Sequence[Enode]
-    chain: ChainOptions
+    head: bytes
     datadir: Path
     space_floor: int = SPACE_FLOOR
     patience: float = PATIENCE
@@ -104,10 +104,10 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
     form = Format(FORMAT_VERSION, network.name, network.chain_id, f"0x{network.genesis_hash.hex()}")
     async with _opened(options.datadir, form) as datadir:
         header = stored_pivot(datadir)
-        if header is not None and options.chain.is_fixed_at(header):
+        if header is not None and header.hash == options.head:
             verified = stored_verdict(datadir)
             if verified is not None:
-                show_pivot(progress, header)
+                _show(progress, header)
                 _count(progress, verified)
                 progress.phase, progress.key_space, progress.verified = Phase.DONE, 1.0, 1.0
                 return verified
@@ -134,10 +134,34 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
         return verified
 
 
+def move_pivot(datadir: Datadir, header: Header) -> None:
+    """Want the state of this block from now on. Whatever is stored is of another one, unless the roots are equal."""
+    datadir.headers.put(header_key(header.number), header.raw)
+    before = stored_pivot(datadir)
+    batch = datadir.accounts.batch()
+    batch.put(FACT_PIVOT, header.raw)
+    if before is not None and before.hash != header.hash:
+        batch.delete(FACT_VERIFIED)
+        if before.state_root != header.state_root:
+            batch.put(FACT_MIXED, b"")
+    datadir.accounts.commit(batch, sync=True)
+
+
+def stored_pivot(datadir: Datadir) -> Header | None:
+    """The block whose state the directory holds, or None before the first one is known."""
+    raw = datadir.accounts.get(FACT_PIVOT)
+    return decode_header(raw) if raw is not None else None
+
+
 def stored_verdict(datadir: Datadir) -> Verified | None:
     """The verdict of the last verification that passed."""
     value = datadir.accounts.get(FACT_VERIFIED)
     return Verified(**json.loads(value)) if value is not None else None
+
+
+def _show(progress: Progress, header: Header) -> None:
+    progress.block_number = header.number
+    progress.block_hash, progress.state_root = f"0x{header.hash.hex()}", f"0x{header.state_root.hex()}"
 
 
 def _count(progress: Progress, verified: Verified) -> None:
@@ -168,12 +192,15 @@ async def _download(
         await services.start(run_finding, pool, replace(finding, static=options.peers))
         services.start_soon(run_meter, progress, pool, writer)
         services.start_soon(run_roster, pool, options.datadir)
+        if header is None or header.hash != options.head:
+            header = await fetch_header(pool, changes, options.head, options.patience)
+            move_pivot(datadir, header)
+        pool.set_head(header.number, header.timestamp)
+        _show(progress, header)
         context = SyncContext(datadir, writer, pool, changes, limiter, progress, options.patience)
-        async with open_chain(context, options.chain, header) as chain:
-            await download_state(context, chain.pivot, kept, progress.restarts + 1)
-            chain.freeze()
-            await chain.headers_held()
+        await download_state(context, Pivot(header), kept, progress.restarts + 1)
         writer.close()
         await writer.finished.wait()
+        read_meters(progress, pool, writer, trio.current_time())
         services.cancel_scope.cancel()
-    return chain.pivot.header
+    return header
