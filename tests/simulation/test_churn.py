@@ -1,7 +1,8 @@
-"""A whole sync, in virtual time, from peers that come and go: found over discv5, dialled, lost, and found again."""
+"""Whole syncs in virtual time, from peers that are found over discv5, dialled, lost, and found again."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,11 +28,18 @@ from tests.simulation.world import NETWORK, OURS, PORT, Citizen, Door, Manner, p
 
 SPEC = SyntheticSpec(accounts=1_200, contracts=120, slots=3_600, codes=60, seed=11, code_bytes=300)
 HOSTS = 10
+HOUR = 3600.0
 LIFE = 20.0
 """Seconds for which a peer is there, and then is not."""
 
 BUSY = replace(PROFILES["geth"], most_bytes=1_000, delay=0.5)
 """A server that lets one wait: so that little can be had of each peer before it goes."""
+
+
+def served_by(citizen: Citizen, view: StateView) -> Callable[..., Awaitable[None]]:
+    """The server of a citizen, to be run."""
+    host = str(citizen.endpoint.ip)
+    return partial(run_server, view, network=NETWORK, host=host, port=PORT, key=citizen.key, profile=BUSY)
 
 
 @dataclass(slots=True, eq=False)
@@ -51,17 +59,54 @@ class Visitor:
             self.visits += 1
             with trio.move_on_after(LIFE):
                 async with trio.open_nursery() as nursery:
-                    server: Server = await nursery.start(
-                        partial(
-                            run_server, view, network=NETWORK, host=str(self.citizen.endpoint.ip), port=PORT,
-                            key=self.citizen.key, profile=BUSY,
-                        )
-                    )  # fmt: skip
+                    server: Server = await nursery.start(served_by(self.citizen, view))
                     server.counters = self.counters
                     await trio.sleep_forever()
             self.citizen.manner = Manner.DEAD
             post.lights.pop(self.citizen.endpoint, None)  # its sessions are gone, as after a restart
             await trio.sleep(LIFE)
+
+
+async def test_a_sync_that_is_cut_off_for_an_hour_goes_on_within_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, virtual_clock: MockClock
+) -> None:
+    create_synthetic(SPEC, tmp_path / "served")
+    world = populate(60, doors={Door.FULL: 1})
+    hosts = [one for one in world.honest() if one.fork == OURS]
+    with open_datadir(tmp_path / "served") as datadir:
+        view = StateView(datadir)
+        opened = open_wires(world, tmp_path / "node", monkeypatch, boot=hosts[:3])
+        async with opened as wires, trio.open_nursery() as nursery:
+            servers = [await nursery.start(served_by(one, view)) for one in hosts[3 : 3 + HOSTS]]
+            synced, ended = Synced(Progress(trio.current_time())), trio.Event()
+
+            async def sync() -> None:
+                options = SnapOptions(
+                    NETWORK, [], view.header.hash, tmp_path / "node", 0, 2 * HOUR, Finding(wires.options)
+                )
+                synced.verified = await run_snap(options, synced.progress)
+                ended.set()
+
+            def served() -> int:
+                return sum(server.counters.total_leaf_bytes for server in servers)
+
+            # Given a sync that has begun, of one who is patient, and an hour without network
+            nursery.start_soon(sync)
+            await trio.sleep(5)
+            assert served() > 0
+            assert synced.verified is None
+            wires.post.down = wires.roads.down = True
+            await trio.sleep(HOUR)
+            before = served()
+            # When the network returns, then within a minute something is served again,
+            wires.post.down = wires.roads.down = False
+            await trio.sleep(60)
+            assert served() > before
+            # and in the end all is there.
+            with trio.fail_after(HOUR):
+                await ended.wait()
+            nursery.cancel_scope.cancel()
+        await assert_state(synced, view, tmp_path / "node")
 
 
 async def test_a_sync_from_ten_peers_that_come_and_go_every_20_seconds_is_whole(
