@@ -114,6 +114,7 @@ async def open_js_peer(
     genesis: Path | None = None,
     blocks: int = 0,
     transactions: bool = False,
+    withdrawals: int = 16,
     window: int | None = None,
     max_bytes: int | None = None,
     key: bytes = b"\x46" * 32,
@@ -122,12 +123,14 @@ async def open_js_peer(
     """Run a peer for the duration of the block; needs `require_node` before.
 
     It serves the given genesis file, or one with so many accounts and contracts that is written to `directory`, and
-    `blocks` more blocks, with transactions if wanted. State is served for the newest `window` blocks only (None: all).
+    `blocks` more blocks, each with so many withdrawals, and with transactions if wanted. State is served for the
+    newest `window` blocks only (None: all).
     """
     if genesis is None:
         genesis = directory / "genesis.json"
         genesis.write_text(json.dumps(make_genesis(accounts, contracts, slots, fork=fork)))
     arguments = ["--genesis", str(genesis), "--key", key.hex(), "--blocks", str(blocks)]
+    arguments += ["--withdrawals", str(withdrawals)]
     arguments += ["--vm"] if transactions else []
     arguments += ["--fast"] if fast else []
     arguments += [] if window is None else ["--window", str(window)]
