@@ -44,6 +44,8 @@ class Sample:
     codes: int
     codes_owed: int
     codes_in_all: int
+    healed: float
+    nodes: int
     verified: float
     leaves_verified: int
     wire_bytes: int
@@ -64,6 +66,7 @@ class Estimate:
     accounts: float | None = None
     slots: float | None = None
     codes: float | None = None
+    nodes: float | None = None
     leaves_verified: float | None = None
     wire_bytes: float | None = None
     left: Span | None = None
@@ -82,6 +85,8 @@ def take_sample(progress: Progress, now: float) -> Sample:
         codes=progress.codes.items - progress.codes.kept_items,
         codes_owed=progress.codes.owed,
         codes_in_all=progress.codes.items,
+        healed=progress.healed,
+        nodes=progress.healing.items,
         verified=progress.verified,
         leaves_verified=progress.verification.items,
         wire_bytes=progress.wire_bytes,
@@ -117,13 +122,16 @@ class Window:
         left = _time_left(oldest, recent, last) if last.at - oldest.at >= LEAST_SECONDS else None
         if last.phase is Phase.VERIFYING:
             return Estimate(leaves_verified=_rate(recent, last, "leaves_verified"), left=left)
+        wire_bytes = _rate(recent, last, "wire_bytes")
+        if last.phase is Phase.HEALING:
+            return Estimate(nodes=_rate(recent, last, "nodes"), wire_bytes=wire_bytes, left=left)
         if last.phase is not Phase.DOWNLOADING:
             return Estimate()
         return Estimate(
             accounts=_rate(recent, last, "accounts"),
             slots=_rate(recent, last, "slots"),
             codes=_rate(recent, last, "codes"),
-            wire_bytes=_rate(recent, last, "wire_bytes"),
+            wire_bytes=wire_bytes,
             left=left,
         )
 
@@ -145,6 +153,8 @@ def _time_left(oldest: Sample, recent: Sample, last: Sample) -> Span | None:
         if last.codes_owed:
             known = last.codes_in_all + last.codes_owed
             work.append(("codes", last.codes_owed, known / last.key_space - last.codes_in_all))
+    elif last.phase is Phase.HEALING:
+        work = [("healed", 1 - last.healed, 1 - last.healed)]
     elif last.phase is Phase.VERIFYING:
         work = [("verified", 1 - last.verified, 1 - last.verified)]
     else:

@@ -7,11 +7,11 @@ from typing import Any
 from ethsync.sync.progress import Limit, Phase, Progress
 from ethsync.ui import numbers
 from ethsync.ui.search import census_fields, dialled_text, found_text, peers_text
-from ethsync.ui.snapshot import PHASES, Snapshot
+from ethsync.ui.snapshot import PHASES, Row, Snapshot
 
 
 def phase_text(phase: Phase) -> str:
-    """Return where a sync stands: `phase 2 of 3: downloading`, or `done`."""
+    """Return where a sync stands: `phase 2 of 4: downloading`, or `done`."""
     if phase not in PHASES:
         return phase.value
     return f"phase {PHASES.index(phase) + 1} of {len(PHASES)}: {phase.value}"
@@ -21,13 +21,13 @@ def left_text(snapshot: Snapshot) -> str:
     """Return the time left as a range, `3 to 5 min, then verification`, or `unknown`."""
     if snapshot.left is None:
         return "unknown"
-    then = ", then verification" if snapshot.phase is Phase.DOWNLOADING else ""
+    then = ", then verification" if snapshot.phase in (Phase.DOWNLOADING, Phase.HEALING) else ""
     return numbers.span(snapshot.left.low, snapshot.left.high) + then
 
 
 def plain_line(snapshot: Snapshot) -> str:
     """Return one line for a log or a pipe."""
-    accounts, storage, codes, verification = snapshot.rows
+    accounts, storage, codes, *healing, verification = snapshot.rows
     parts = [f"{numbers.clock(snapshot.elapsed)} {phase_text(snapshot.phase)}"]
     if snapshot.block_number is not None:
         parts.append(f"block {snapshot.block_number}")
@@ -39,8 +39,8 @@ def plain_line(snapshot: Snapshot) -> str:
         parts.append(f"{numbers.percent(snapshot.key_space, proven=snapshot.done)} of key space")
         named = (("accounts", accounts), ("slots", storage), ("codes", codes))
         for name, row in named:
-            pace = f" ({numbers.rate(row.rate)})" if row.rate is not None else ""
-            parts.append(f"{name} {numbers.count(row.items)}{pace}")
+            parts.append(f"{name} {numbers.count(row.items)}{_pace(row)}")
+        parts += [f"{numbers.percent(row.share, proven=snapshot.done)} healed{_pace(row)}" for row in healing]
         pace = f" at {numbers.size(snapshot.wire_rate)}/s" if snapshot.wire_rate is not None else ""
         parts.append(f"received {numbers.size(snapshot.wire_bytes)}{pace}")
     if snapshot.kept:
@@ -57,6 +57,10 @@ def plain_line(snapshot: Snapshot) -> str:
     if snapshot.trouble:
         parts.append(snapshot.trouble)
     return " | ".join(parts)
+
+
+def _pace(row: Row) -> str:
+    return f" ({numbers.rate(row.rate)})" if row.rate is not None else ""
 
 
 def _peers(snapshot: Snapshot) -> list[str]:

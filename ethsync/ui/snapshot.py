@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from ethsync.peers.census import Census
     from ethsync.ui.estimate import Estimate, Span
 
-PHASES = (Phase.CONNECTING, Phase.DOWNLOADING, Phase.VERIFYING)
-"""The phases that people wait for, in their order."""
+PHASES = (Phase.CONNECTING, Phase.DOWNLOADING, Phase.HEALING, Phase.VERIFYING)
+"""The phases that people wait for, in their order. A sync whose block did not change in the meantime need not heal."""
 
 PEERS_SHOWN = 3
 
@@ -112,6 +112,7 @@ def _rows(progress: Progress, estimate: Estimate) -> tuple[Row, ...]:
         _row("Accounts", accounts, whole, estimate.accounts, None),
         _row("Storage", storage, whole * _paid(progress.contracts, storage.owed), estimate.slots, storage.owed),
         _row("Bytecodes", codes, whole * _paid(codes.items, codes.owed), estimate.codes, codes.owed),
+        *_healing(progress, estimate),
         Row(
             "Verification",
             progress.verified,
@@ -122,6 +123,14 @@ def _rows(progress: Progress, estimate: Estimate) -> tuple[Row, ...]:
             None,
         ),
     )
+
+
+def _healing(progress: Progress, estimate: Estimate) -> tuple[Row, ...]:
+    """A row once there is something to heal; its items are trie nodes."""
+    stage = progress.healing
+    if progress.phase is not Phase.HEALING and not stage.items:
+        return ()
+    return (_row("Healing", stage, progress.healed, estimate.nodes, None),)
 
 
 def _row(name: str, stage: Stage, share: float, rate: float | None, owed: int | None) -> Row:

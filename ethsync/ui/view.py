@@ -111,7 +111,7 @@ def _room(widths: dict[str, int], width: int) -> int:
 
 
 def _cells(row: Row, snapshot: Snapshot, widths: dict[str, int]) -> dict[str, Text]:
-    if row.name == "Verification" and snapshot.phase in (Phase.CONNECTING, Phase.DOWNLOADING):
+    if row.name == "Verification" and snapshot.phase not in (Phase.VERIFYING, Phase.DONE):
         return {name: _text("-", "dim") for name in widths}
     texts = {
         "share": numbers.percent(row.share, proven=snapshot.done),

@@ -53,11 +53,11 @@ async def test_a_pipe_gets_a_line_every_ten_seconds_and_at_each_phase(
         progress.phase = Phase.DONE
     starts = [line.partition(" |")[0] for line in stream.getvalue().splitlines()]
     assert starts == [
-        "0:00:00 phase 1 of 3: connecting",
-        "0:00:02 phase 2 of 3: downloading",
-        "0:00:12 phase 2 of 3: downloading",
-        "0:00:22 phase 2 of 3: downloading",
-        "0:00:27 phase 3 of 3: verifying",
+        "0:00:00 phase 1 of 4: connecting",
+        "0:00:02 phase 2 of 4: downloading",
+        "0:00:12 phase 2 of 4: downloading",
+        "0:00:22 phase 2 of 4: downloading",
+        "0:00:27 phase 4 of 4: verifying",
         "0:00:30 done",
     ]
 
@@ -100,7 +100,7 @@ async def test_json_lines(progress: Progress, autojump_clock: trio.testing.MockC
         "level": "info",
         "logger": "ethsync.progress",
     }
-    assert first["message"].startswith("0:00:00 phase 2 of 3: downloading")
+    assert first["message"].startswith("0:00:00 phase 2 of 4: downloading")
     assert first["progress"]["left_s"] is None
     assert last["progress"]["verified"] is True
 
@@ -146,7 +146,7 @@ async def test_a_terminal_gets_a_view_that_stays_in_place(progress: Progress) ->
     stream = io.StringIO()
     console = ErrorConsole(file=stream, force_terminal=True, width=80, height=30, legacy_windows=False)
     async with displayed(progress, console) as nursery:
-        await _eventually(lambda: "Phase 2 of 3" in stream.getvalue())
+        await _eventually(lambda: "Phase 2 of 4" in stream.getvalue())
         progress.phase = Phase.DONE
         nursery.cancel_scope.cancel()
     shown = stream.getvalue()

@@ -12,10 +12,9 @@ from ethsync.ui.estimate import CAUTION, HOPE, WINDOW_SECONDS, Estimate, Sample,
 
 def sample(at: float, key_space: float = 0.0, phase: Phase = Phase.DOWNLOADING, **counters: float) -> Sample:
     """A sample with all other counters at zero."""
-    zero = dict.fromkeys(
-        ("accounts", "contracts", "contracts_owed", "slots", "codes", "codes_owed", "codes_in_all", "wire_bytes"), 0
-    )
-    values = {**zero, "leaves_verified": 0, "verified": 0.0, **counters}
+    names = ("accounts", "contracts", "contracts_owed", "slots", "codes", "codes_owed", "codes_in_all", "wire_bytes")
+    zero = dict.fromkeys((*names, "nodes"), 0)
+    values = {**zero, "leaves_verified": 0, "verified": 0.0, "healed": 0.0, **counters}
     return Sample(at=at, phase=phase, key_space=key_space, **values)  # type: ignore[arg-type]
 
 
@@ -112,6 +111,14 @@ def test_verification_has_its_own_time() -> None:
     after = [sample(21 + t, 1.0, Phase.VERIFYING, verified=t / 10, leaves_verified=500 * t) for t in range(6)]
     found = estimate(*before, *after)
     assert found.leaves_verified == pytest.approx(500)
+    assert found.accounts is None
+    assert found.left is not None
+    assert (found.left.low, found.left.high) == pytest.approx((5 * HOPE, 5 * CAUTION))
+
+
+def test_healing_has_its_own_time() -> None:
+    found = estimate(*(sample(t, 1.0, Phase.HEALING, healed=t / 10, nodes=90 * t, wire_bytes=7 * t) for t in range(6)))
+    assert (found.nodes, found.wire_bytes) == pytest.approx((90, 7))
     assert found.accounts is None
     assert found.left is not None
     assert (found.left.low, found.left.high) == pytest.approx((5 * HOPE, 5 * CAUTION))

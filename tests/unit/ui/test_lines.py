@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ethsync.peers.drops import Drop
-from ethsync.sync.progress import Limit, Phase, Progress
+from ethsync.sync.progress import Limit, Phase, Progress, Stage
 from ethsync.ui.estimate import Estimate, Span
 from ethsync.ui.lines import json_fields, kept_line, left_text, phase_text, plain_line, success_line
 from ethsync.ui.snapshot import take_snapshot
@@ -16,9 +16,10 @@ ESTIMATE = Estimate(accounts=52_100.0, slots=131_000.0, codes=512.0, wire_bytes=
 
 def test_phases_are_counted() -> None:
     assert [phase_text(phase) for phase in Phase] == [
-        "phase 1 of 3: connecting",
-        "phase 2 of 3: downloading",
-        "phase 3 of 3: verifying",
+        "phase 1 of 4: connecting",
+        "phase 2 of 4: downloading",
+        "phase 3 of 4: healing",
+        "phase 4 of 4: verifying",
         "done",
     ]
 
@@ -26,14 +27,14 @@ def test_phases_are_counted() -> None:
 def test_a_line_while_connecting() -> None:
     progress = Progress(started=0.0, limit=Limit.PEERS, trouble="127.0.0.1:30303 refused\x1b the connection")
     assert plain_line(take_snapshot(progress, Estimate(), 61.5)) == (
-        "0:01:01 phase 1 of 3: connecting | peers 0 | time left unknown | limited by peers"
+        "0:01:01 phase 1 of 4: connecting | peers 0 | time left unknown | limited by peers"
         " | 127.0.0.1:30303 refused? the connection"
     )
 
 
 def test_a_line_while_downloading(progress: Progress) -> None:
     assert plain_line(take_snapshot(progress, ESTIMATE, 1083.2)) == (
-        "0:01:23 phase 2 of 3: downloading | block 23872855 | 43.2 % of key space | accounts 177,000,000 (52.1 k/s)"
+        "0:01:23 phase 2 of 4: downloading | block 23872855 | 43.2 % of key space | accounts 177,000,000 (52.1 k/s)"
         " | slots 600,000,000 (131 k/s) | codes 840,000 (512/s) | received 61.0 GB at 12.8 MB/s | peers 4"
         " | time left 3 to 5 min, then verification | limited by cpu"
     )
@@ -56,10 +57,21 @@ def test_a_line_after_a_restart_says_what_was_kept(progress: Progress) -> None:
     assert "| kept from earlier runs 123 |" in line
 
 
+def test_a_line_while_healing(progress: Progress) -> None:
+    progress.phase, progress.key_space, progress.healed = Phase.HEALING, 1.0, 0.25
+    progress.healing = Stage(items=9_000, bytes=4_500_000, in_flight=3)
+    snapshot = take_snapshot(progress, Estimate(nodes=850.0, wire_bytes=1e6, left=Span(11, 24)), 1083.2)
+    line = plain_line(snapshot)
+    assert line.startswith("0:01:23 phase 3 of 4: healing | block 23872855 | 99.9 % of key space | accounts ")
+    assert "| 25.0 % healed (850/s) | received 61.0 GB at 1.00 MB/s |" in line
+    assert "| time left 10 to 25 s, then verification |" in line
+    assert json_fields(snapshot)["stages"]["healing"]["items"] == 9_000
+
+
 def test_a_line_while_verifying(progress: Progress) -> None:
     progress.phase, progress.key_space, progress.verified = Phase.VERIFYING, 1.0, 1.0
     assert plain_line(take_snapshot(progress, Estimate(leaves_verified=2.1e6, left=Span(11, 24)), 1083.2)) == (
-        "0:01:23 phase 3 of 3: verifying | block 23872855 | 99.9 % verified | 2.10 M/s leaves | peers 4"
+        "0:01:23 phase 4 of 4: verifying | block 23872855 | 99.9 % verified | 2.10 M/s leaves | peers 4"
         " | time left 10 to 25 s | limited by cpu"
     )
 
@@ -100,7 +112,7 @@ def test_json_has_the_same_as_values(progress: Progress) -> None:
         "elapsed_s": 83.25,
         "phase": "downloading",
         "phase_number": 2,
-        "phases": 3,
+        "phases": 4,
         "verified": False,
         "block_number": 23_872_855,
         "state_root": ROOT,

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from ethsync.peers.drops import Drop
-from ethsync.sync.progress import Phase, Progress
+from ethsync.sync.progress import Phase, Progress, Stage
 from ethsync.ui.estimate import Estimate, Span
 from ethsync.ui.snapshot import take_snapshot
 from ethsync.ui.view import Frame
@@ -29,7 +29,7 @@ def test_eighty_columns(progress: Progress) -> None:
     assert frame(progress, 80) == [
         "",
         "ethsync  block 23,872,855  state root 0xd7f8974f…580f0544                1:23:03",
-        "Phase 2 of 3: downloading",
+        "Phase 2 of 4: downloading",
         "",
         "                        share       items      rate    bytes  in flight  missing",
         "Accounts      ━━━────  43.2 %       177 M  52.1 k/s  8.70 GB          6        -",
@@ -64,7 +64,7 @@ def test_no_line_is_too_long_or_wraps(progress: Progress, width: int, phase: Pha
     progress.phase = phase
     lines = frame(progress, width)
     assert max(map(len, lines)) <= width
-    assert len(lines) == (17 if phase is Phase.DONE else 19)
+    assert len(lines) == {Phase.DONE: 17, Phase.HEALING: 20}.get(phase, 19)
 
 
 def test_narrow_terminals_go_without_the_least_important(progress: Progress) -> None:
@@ -73,6 +73,15 @@ def test_narrow_terminals_go_without_the_least_important(progress: Progress) -> 
         "Accounts      ━━━────  43.2 %       177 M  52.1 k/s        -",
         "Storage       ━━━────  43.2 %       600 M   131 k/s    1,240",
     ]
+
+
+def test_healing_is_shown_once_there_is_some(progress: Progress) -> None:
+    progress.phase, progress.healed = Phase.HEALING, 0.25
+    progress.healing = Stage(items=9_000, bytes=4_500_000, in_flight=3)
+    lines = frame(progress, 80, Estimate(nodes=850.0))
+    assert lines[2] == "Phase 3 of 4: healing"
+    assert lines[8] == "Healing       ━──────  25.0 %       9,000     850/s  4.50 MB          3        -"
+    assert lines[9] == "Verification  ───────       -           -         -        -          -        -"
 
 
 def test_bars_are_full_only_at_the_end(progress: Progress) -> None:
