@@ -211,6 +211,7 @@ def test_a_hundred_thousand_forged_packets_have_little_sent_and_little_kept() ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # some 40 s where nobody else works
 def test_a_million_of_them_have_no_more_sent_and_take_no_memory() -> None:
     assert flooded(1_000_000) <= MEMORY_GROWTH
 
