@@ -117,7 +117,7 @@ def segment_of(raw: bytes) -> Segment:
     rows, counts = np.zeros((1, kernel.COLUMNS), np.int64), np.zeros(2, np.int64)
     if kernel.scan_page(buf, rows, counts) < 0 or counts[1] != 1:
         raise MalformedMessage("not one block header")
-    return Segment(buf, rows, _hashes(buf, rows))
+    return Segment(buf, rows, hash_rows(buf, rows))
 
 
 def read_headers(payload: bytes, query: HeaderQuery, rules: ChainRules) -> Segment | None:
@@ -129,7 +129,7 @@ def read_headers(payload: bytes, query: HeaderQuery, rules: ChainRules) -> Segme
     buf, rows = _scan(payload, query)
     if not len(rows):
         return None
-    hashes = _hashes(buf, rows)
+    hashes = hash_rows(buf, rows)
     wrong = np.flatnonzero(rows[:, kernel.NUMBER] != query.number - np.arange(len(rows)))
     if query.hash is None and len(wrong):
         raise MalformedMessage(f"header {query.number - int(wrong[0])} was due, another number came")
@@ -154,7 +154,8 @@ def _scan(payload: bytes, query: HeaderQuery) -> tuple[Bytes, Ints]:
     return buf, rows[: int(counts[1])]
 
 
-def _hashes(buf: Bytes, rows: Ints) -> Bytes:
+def hash_rows(buf: Bytes, rows: Ints) -> Bytes:
+    """Hash the headers of these rows: (n, 32)."""
     hashes = np.empty((len(rows), 32), np.uint8)
     offsets, lengths = rows[:, kernel.OFFSET], rows[:, kernel.LENGTH]
     hash_many(buf, np.ascontiguousarray(offsets), np.ascontiguousarray(lengths), hashes)
