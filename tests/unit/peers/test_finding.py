@@ -108,10 +108,10 @@ async def test_what_was_learned_of_nodes_is_written_now_and_then_and_at_the_end(
         assert [candidate.served_bytes for candidate in dialer.candidates] == [1000]
 
 
-def node_at(ip: str, eth: bytes = rlp.encode_list([VIEW.fork_id.encode()])) -> Node:
+def node_at(ip: str, eth: bytes = rlp.encode_list([VIEW.fork_id.encode()]), number: int = 7) -> Node:
     """A node with a record; `eth` is its entry of that name."""
     pairs = address_pairs(IPv4Address(ip), None, tcp=30303, udp=30303) | {b"eth": eth}
-    found = node_of_record(sign_record(coincurve.PrivateKey(b"\7" * 32), 1, pairs))
+    found = node_of_record(sign_record(coincurve.PrivateKey(bytes([number]) * 32), 1, pairs))
     assert found is not None
     return found
 
@@ -254,3 +254,15 @@ async def test_a_node_is_passed_over_once_our_head_is_past_a_fork_that_it_does_n
     assert may_dial(old) is None
     pool.set_head(100, 1000)
     assert "too old" in str(may_dial(old))
+
+
+async def test_a_fork_that_most_records_announce_and_we_do_not_know_is_told() -> None:
+    pool = new_pool(ChainView(NETWORK, 5, EPOCH))
+    may_dial = module._fork_filter(pool)
+    assert pool.fork_hint is not None
+    assert pool.fork_hint() is None
+    present = NETWORK.forks.fork_id(5, EPOCH).hash
+    announced = rlp.encode_list([ForkId(present, 3_000_000_000).encode()])
+    for number in range(1, 21):
+        assert may_dial(node_at(f"20.1.1.{number}", announced, number)) is None
+    assert "expect a fork at 3000000000" in str(pool.fork_hint())
