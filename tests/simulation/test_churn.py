@@ -19,6 +19,7 @@ from ethsync.serve.spec import SyntheticSpec
 from ethsync.serve.synthetic import create_synthetic
 from ethsync.state.view import StateView
 from ethsync.store.datadir import open_datadir
+from ethsync.sync.chain import only_block
 from ethsync.sync.progress import Progress
 from ethsync.sync.snap import SnapOptions, run_snap
 from tests.faults.syncing import Synced, assert_state
@@ -67,6 +68,7 @@ class Visitor:
             await trio.sleep(LIFE)
 
 
+@pytest.mark.slow
 async def test_a_sync_that_is_cut_off_for_an_hour_goes_on_within_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, virtual_clock: MockClock
 ) -> None:
@@ -82,7 +84,7 @@ async def test_a_sync_that_is_cut_off_for_an_hour_goes_on_within_a_minute(
 
             async def sync() -> None:
                 options = SnapOptions(
-                    NETWORK, [], view.header.hash, tmp_path / "node", 0, 2 * HOUR, Finding(wires.options)
+                    NETWORK, [], only_block(view.header.hash), tmp_path / "node", 0, 2 * HOUR, Finding(wires.options)
                 )
                 synced.verified = await run_snap(options, synced.progress)
                 ended.set()
@@ -109,6 +111,7 @@ async def test_a_sync_that_is_cut_off_for_an_hour_goes_on_within_a_minute(
         await assert_state(synced, view, tmp_path / "node")
 
 
+@pytest.mark.slow
 async def test_a_sync_from_ten_peers_that_come_and_go_every_20_seconds_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, virtual_clock: MockClock
 ) -> None:
@@ -127,7 +130,7 @@ async def test_a_sync_from_ten_peers_that_come_and_go_every_20_seconds_is_whole(
             began = trio.current_time()
             synced = Synced(Progress(began))
             finding = Finding(wires.options)
-            options = SnapOptions(NETWORK, [], view.header.hash, tmp_path / "node", 0, finding=finding)
+            options = SnapOptions(NETWORK, [], only_block(view.header.hash), tmp_path / "node", 0, finding=finding)
             # When we sync from them for so long that all were lost several times
             synced.verified = await run_snap(options, synced.progress)
             taken = trio.current_time() - began

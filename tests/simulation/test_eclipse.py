@@ -54,6 +54,7 @@ def dialled(node: Sighted) -> list[str]:
     return [host for (host, _), count in node.roads.dials.items() if host != OUR_ADDRESS[0] for _ in range(count)]
 
 
+@pytest.mark.slow
 async def test_attackers_in_four_subnets_get_their_share_of_everything_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, virtual_clock: MockClock
 ) -> None:

@@ -14,6 +14,7 @@ from tests.simulation.world import populate
 HOUR = 3600.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "peers"), [(10_000, 50), (400, 20)], ids=["a large network", "a small one"])
 async def test_after_an_hour_without_network_there_are_peers_again_within_a_minute(
     size: int, peers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, virtual_clock: MockClock
