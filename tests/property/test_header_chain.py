@@ -16,7 +16,7 @@ RAWS = demo_chain(LENGTH + 1)
 LIES = [demo_chain(LENGTH + 1, seed=2), relinked(RAWS, 900, coinbase=b"\x01" * 20)]
 BRANCH = relinked(RAWS, LENGTH - 90, coinbase=b"\x02" * 20)
 
-DETERMINISTIC = settings(derandomize=True, deadline=None, max_examples=25)
+DETERMINISTIC = settings(derandomize=True, deadline=None, max_examples=15)
 
 
 @DETERMINISTIC
