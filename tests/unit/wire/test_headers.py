@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from pathlib import Path
 
 import pytest
 import rlp as oracle
 
 from ethsync.errors import LocalProtocolError, MalformedMessage
 from ethsync.hashing import keccak256
-from ethsync.wire import rlp
 from ethsync.wire.headers import BASE_FIELDS, TAIL_FIELDS, build_header, decode_header
-
-ETHTEST = Path(__file__).parents[2] / "vectors" / "ethtest"
-
-
-def chain_headers() -> list[bytes]:
-    """Headers of the 600 blocks in chain.rlp: one RLP item [header, transactions, ...] after the other."""
-    data, headers, position = (ETHTEST / "chain.rlp").read_bytes(), [], 0
-    while position < len(data):
-        _, _, end = rlp.item_bounds(data, position, len(data))
-        headers.append(rlp.split_list(data[position:end])[0])
-        position = end
-    return headers
+from tests.oracles.headers import ETHTEST, chain_headers
 
 
 def test_every_header_of_a_real_chain_names_the_hash_of_the_one_before() -> None:
