@@ -16,7 +16,7 @@ from ethsync.discovery.identity import open_identity
 from ethsync.discovery.start import DiscoveryOptions, open_discovery
 from ethsync.errors import DisconnectReason
 from ethsync.peers.dialer import Dialer, run_dialer
-from ethsync.peers.keeping import recall, run_keeping
+from ethsync.peers.keeping import keep, recall, run_keeping
 from ethsync.peers.listener import run_listener
 from ethsync.peers.slots import INBOUND_SHARE, MOST_PEERS, ROTATION, Slots
 from ethsync.wire import keys
@@ -69,6 +69,8 @@ async def run_finding(
         for enode in enodes:
             dialer.offer(source, enode)
     async with AsyncExitStack() as stack:
+        # After all connections have ended, and what they were good for is known
+        stack.push_async_callback(keep, pool, candidates, options.directory)
         if options.protocols:
             await _discover(pool, dialer, options, stack)
         nursery = await stack.enter_async_context(trio.open_nursery())

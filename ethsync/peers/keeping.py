@@ -32,23 +32,25 @@ async def recall(pool: PeerPool, candidates: Candidates, directory: Path) -> Non
     candidates_file.restore(candidates, kept, trio.current_time(), pool.wall())
 
 
+async def keep(pool: PeerPool, candidates: Candidates, directory: Path) -> None:
+    """Write both, at the end of a run; in threads, as forcing files to the disk takes its time. Not to be cancelled."""
+    with trio.CancelScope(shield=True):
+        await _keep_bans(pool, directory)
+        await _keep_candidates(pool, candidates, directory)
+
+
 async def run_keeping(pool: PeerPool, candidates: Candidates, directory: Path) -> None:
-    """Write both until cancelled, and a last time then; in threads, as forcing files to the disk takes its time."""
-    try:
-        due = trio.current_time() + SAVE_INTERVAL
-        while True:
-            with trio.move_on_at(due):
-                await pool.bans_changed.wait()
-            if pool.bans_changed.is_set():
-                pool.bans_changed = trio.Event()
-                await _keep_bans(pool, directory)
-            if trio.current_time() >= due:
-                await _keep_candidates(pool, candidates, directory)
-                due = trio.current_time() + SAVE_INTERVAL
-    finally:
-        with trio.CancelScope(shield=True):
+    """Write each when it is time, until cancelled."""
+    due = trio.current_time() + SAVE_INTERVAL
+    while True:
+        with trio.move_on_at(due):
+            await pool.bans_changed.wait()
+        if pool.bans_changed.is_set():
+            pool.bans_changed = trio.Event()
             await _keep_bans(pool, directory)
+        if trio.current_time() >= due:
             await _keep_candidates(pool, candidates, directory)
+            due = trio.current_time() + SAVE_INTERVAL
 
 
 async def _keep_bans(pool: PeerPool, directory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -14,11 +15,11 @@ from ethsync.peers.greeting import ChainView
 from ethsync.peers.peer import Peer
 from ethsync.rlpx.capabilities import SharedCapability
 from ethsync.rlpx.connection import Connection, Message
-from ethsync.wire import p2p, rlp
+from ethsync.wire import p2p, rlp, snap
 from ethsync.wire.enode import Enode
 from ethsync.wire.forkid import ForkSchedule
 from ethsync.wire.p2p import Hello
-from ethsync.wire.snap import SnapMessage
+from ethsync.wire.snap import GetAccountRange, SnapMessage
 
 NETWORK = Network("test", 7, 7, ForkSchedule(b"\xaa" * 32, 1000, (), ()))
 VIEW = ChainView(NETWORK, 5, 2000)
@@ -68,6 +69,34 @@ class StubConnection:
     def hang_up(self) -> None:
         """The other side ends the connection."""
         self._put.send_nowait(PeerGone("it hung up"))
+
+
+def accounts(request_id: int) -> GetAccountRange:
+    """Any request."""
+    return GetAccountRange(request_id, bytes(32), bytes(32), b"\xff" * 32, 1000)
+
+
+@dataclass
+class Server(StubConnection):
+    """Answers everything, one after another, each after `latency` seconds."""
+
+    latency: float = 0.05
+    answer: Callable[[], bytes] = lambda: bytes(60_000)
+    """What it answers now, after the request's id."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._asked, self._to_answer = trio.open_memory_channel[int](100)
+
+    async def send(self, capability: str, code: int, payload: bytes) -> None:
+        """Take a request."""
+        await self._asked.send(snap.peek_request_id(payload))
+
+    async def serve(self) -> None:
+        """Until cancelled."""
+        async for request_id in self._to_answer:
+            await trio.sleep(self.latency)
+            self.reply(request_id, tail=self.answer())
 
 
 def stub_peer(number: int = 1, key: bytes = b"\1" * 64) -> tuple[Peer, StubConnection]:

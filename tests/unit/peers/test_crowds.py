@@ -25,16 +25,15 @@ from ethsync.peers.assignment import Demand, assign
 from ethsync.peers.dialer import Dialer
 from ethsync.peers.finding import run_rotation
 from ethsync.peers.greeting import ChainView
-from ethsync.peers.peer import Peer, Request
+from ethsync.peers.peer import Peer
 from ethsync.peers.pool import PeerPool
 from ethsync.peers.slots import Slots
 from ethsync.peers.track import Outcome, RequestKind
 from ethsync.rlpx.connection import Connection
-from ethsync.wire import rlp, snap
+from ethsync.wire import rlp
 from ethsync.wire.enode import Enode
-from ethsync.wire.snap import GetAccountRange
 from tests.unit.peers.dial_bench import dialling, scattered
-from tests.unit.peers.stubs import StubConnection
+from tests.unit.peers.stubs import Server, accounts
 
 ACCOUNTS = RequestKind.ACCOUNTS
 LATENCY = 0.5
@@ -61,26 +60,6 @@ ANSWERS = {Outcome.SERVED: LEAVES, Outcome.EMPTY: b"", Outcome.MALFORMED: b"?"}
 
 
 @dataclass
-class Server(StubConnection):
-    """Answers one request after another."""
-
-    behaviour: Behaviour = useful
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._asked, self._to_answer = trio.open_memory_channel[int](100)
-
-    async def send(self, capability: str, code: int, payload: bytes) -> None:
-        await self._asked.send(snap.peek_request_id(payload))
-
-    async def serve(self) -> None:
-        """Until cancelled."""
-        async for request_id in self._to_answer:
-            await trio.sleep(LATENCY)
-            self.reply(request_id, tail=ANSWERS[self.behaviour(trio.current_time())])
-
-
-@dataclass
 class Town:
     """Nodes with their behaviours, and what came of asking them."""
 
@@ -94,7 +73,8 @@ class Town:
     async def open(self, number: int, node: Enode, key: coincurve.PrivateKey, view: ChainView) -> AsyncIterator[Peer]:
         """Stands in for `dial_peer`."""
         await trio.sleep(LATENCY)
-        server = Server(behaviour=self.behaviours[node.public_key[0]])
+        behaviour = self.behaviours[node.public_key[0]]
+        server = Server(latency=LATENCY, answer=lambda: ANSWERS[behaviour(trio.current_time())])
         failure: PeerError | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve)
@@ -140,10 +120,6 @@ class Town:
     def connected(self, numbers: Sequence[int]) -> int:
         """How many of these nodes are peers."""
         return len({peer.enode.public_key[0] for peer in self.pool.peers.values()} & set(numbers))
-
-
-def accounts(request_id: int) -> Request:
-    return GetAccountRange(request_id, bytes(32), bytes(32), b"\xff" * 32, 1000)
 
 
 @asynccontextmanager

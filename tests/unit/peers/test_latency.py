@@ -16,40 +16,14 @@ from trio.testing import MockClock
 
 from ethsync.errors import RequestTimeout
 from ethsync.peers.assignment import Demand, assign
-from ethsync.peers.peer import Peer, Request, run_peer
+from ethsync.peers.peer import Peer, run_peer
 from ethsync.peers.pool import PeerPool
 from ethsync.peers.track import Outcome, RequestKind, new_record
 from ethsync.rlpx.connection import Connection
-from ethsync.wire import snap
 from ethsync.wire.enode import Enode
-from ethsync.wire.snap import GetAccountRange
-from tests.unit.peers.stubs import VIEW, StubConnection
+from tests.unit.peers.stubs import VIEW, Server, accounts
 
 ACCOUNTS = RequestKind.ACCOUNTS
-REPLY = bytes(60_000)
-
-
-def accounts(request_id: int) -> Request:
-    return GetAccountRange(request_id, bytes(32), bytes(32), b"\xff" * 32, 1000)
-
-
-@dataclass
-class Server(StubConnection):
-    """Answers everything, one after another, each after `latency` seconds."""
-
-    latency: float = 0.05
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._asked, self._to_answer = trio.open_memory_channel[int](100)
-
-    async def send(self, capability: str, code: int, payload: bytes) -> None:
-        await self._asked.send(snap.peek_request_id(payload))
-
-    async def serve(self) -> None:
-        async for request_id in self._to_answer:
-            await trio.sleep(self.latency)
-            self.reply(request_id, tail=REPLY)
 
 
 @dataclass
