@@ -117,9 +117,10 @@ class SweepMachine(RuleBasedStateMachine):
         if self.sweep.depth is None:
             return gap.origin, self.rest(gap, gap.origin, KEY_SPACE, data)
         page = page_width(self.sweep.depth + data.draw(st.integers(0, 2)))
-        covered = data.draw(st.integers(-(-gap.origin // page), gap.end // page)) * page
-        if not gap.origin <= covered < gap.end:
+        first, last = -(-gap.origin // page), (gap.end - 1) // page
+        if first > last:
             return gap.end, None
+        covered = data.draw(st.integers(first, last)) * page
         rest = Gap(covered, gap.end, covered)
         if data.draw(st.booleans()):
             rest = self.rest(gap, covered, page, data)
