@@ -56,7 +56,7 @@ LONGEST_NODE = SLOT - 1
 NO_DEPTH = 65
 """As page depth: report no top nodes."""
 
-ABOVE, DEPTHS, PARENTS, CHILDREN = 1, 2, 3, 8
+ABOVE, DEPTHS, PARENTS, FIRSTS, CHILDREN = 1, 2, 3, 4, 8
 """Columns of the scratch array in which `build` leaves the branches; the 16 children of each take the rest of it."""
 
 KEY_NIBBLES = 64
@@ -353,7 +353,7 @@ def build(
         return BAD_INPUT
     columns = work.reshape(work.shape[0] * 24)
     rows = work.shape[0]
-    shared, firsts = columns[:rows], columns[4 * rows : 5 * rows]
+    shared, firsts = columns[:rows], columns[FIRSTS * rows : (FIRSTS + 1) * rows]
     above, depths = columns[ABOVE * rows : (ABOVE + 1) * rows], columns[DEPTHS * rows : (DEPTHS + 1) * rows]
     parents = columns[PARENTS * rows : (PARENTS + 1) * rows]
     order, group_of = columns[5 * rows : 6 * rows], columns[6 * rows : 7 * rows]

@@ -49,6 +49,8 @@ class Kind(IntEnum):
     STORAGE_SIZE = 6
     STORAGE_SHARING = 7
     HEADER = 8
+    CHANGED_ACCOUNT = 9
+    CHANGED_SLOT = 10
 
 
 def words(seed: int, kind: Kind, numbers: Ints, count: int) -> Words:

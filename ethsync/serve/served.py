@@ -11,6 +11,7 @@ import numpy as np
 from ethsync.errors import LocalProtocolError
 from ethsync.kernels import rlp as kernel
 from ethsync.state.columns import KEY_BYTES
+from ethsync.state.node_tables import NodeTables
 from ethsync.state.pages import PagePath
 from ethsync.wire import rlp
 
@@ -40,6 +41,7 @@ class ServedState:
 
     def __init__(self, view: StateView) -> None:
         self.view = view
+        self.tables = NodeTables()
         self._sets = lru_cache(CACHED_SETS)(self._encode_sets)
         self._prefix_bytes = (view.accounts.depth + 1) // 2
         self._odd = view.accounts.depth % 2 == 1

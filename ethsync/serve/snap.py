@@ -7,14 +7,15 @@ key at or after the limit, no proof for storage that begins at zero and is not c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
 from ethsync.hashing import EMPTY_CODE_HASH
 from ethsync.serve.served import write_pairs
 from ethsync.state.columns import KEY_BYTES
+from ethsync.state.node_tables import read_compact_paths
 from ethsync.state.paged import MAX_KEY, ZERO_KEY
-from ethsync.state.prover import EmbeddedNode, node_at, path_nodes
+from ethsync.state.prover import path_nodes
 from ethsync.wire import rlp
 from ethsync.wire.snap import (
     MAX_CODE_LOOKUPS,
@@ -32,7 +33,7 @@ from ethsync.wire.snap import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ethsync.serve.served import ServedState, ServedStates
     from ethsync.state.columns import Leaves
@@ -143,11 +144,9 @@ def trie_nodes(states: ServedStates, request: GetTrieNodes) -> Reply:
     nodes: list[bytes] = []
     size = 0
     lookups = 0
-    for source, path in chain.from_iterable(_node_places(state, paths) for paths in request.paths):
+    for node in chain.from_iterable(_nodes_of(state, paths) for paths in _path_sets(request)):
         lookups += 1
-        try:
-            node = node_at(source, path) or b""
-        except EmbeddedNode:
+        if node is None:
             continue
         nodes.append(node)
         size += len(node)
@@ -156,21 +155,24 @@ def trie_nodes(states: ServedStates, request: GetTrieNodes) -> Reply:
     return Reply(SnapMessage.TRIE_NODES, encode_trie_nodes(request.request_id, nodes), len(nodes), size)
 
 
-def _node_places(state: ServedState, paths: tuple[bytes, ...]) -> list[tuple[BranchSource, str]]:
-    """The trie and the nibble path of every node in one element of the request."""
-    if len(paths) == 1:
-        return [(state.view.accounts, compact_path(paths[0]))]
-    account = paths[0].rjust(KEY_BYTES, b"\0")[-KEY_BYTES:]
-    if state.view.account(account) is None:
-        return []
-    trie = state.view.storage(account)
-    return [(trie, compact_path(path)) for path in paths[1:]]
+def _path_sets(request: GetTrieNodes) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Accounts and paths in their storage tries; paths in the account trie, under no account, as many as there are in
+    one after another."""
+    for single, sets in groupby(request.paths, lambda paths: len(paths) == 1):
+        if single:
+            yield b"", [path for (path,) in sets]
+        else:
+            yield from ((account.rjust(KEY_BYTES, b"\0")[-KEY_BYTES:], paths) for account, *paths in sets)
 
 
-def compact_path(encoded: bytes) -> str:
-    """The nibbles of a hex-prefix encoded path (Yellow Paper, appendix C), leaf or not; empty bytes are the root."""
-    digits = encoded.hex()
-    return digits[1:] if digits and int(digits[0], 16) & 1 else digits[2:]
+def _nodes_of(state: ServedState, paths: tuple[bytes, list[bytes]]) -> Iterator[bytes | None]:
+    """The nodes of one trie; none for an account that does not exist."""
+    account, encoded = paths
+    if account and state.view.account(account) is None:
+        return iter(())
+    trie = state.view.storage(account) if account else state.view.accounts
+    # What is beyond the limit of lookups would be read for nothing.
+    return state.tables.nodes(account, trie, read_compact_paths(encoded[:MAX_TRIE_NODE_LOOKUPS]))
 
 
 def _range_proof(trie: BranchSource, origin: bytes, leaves: Leaves) -> list[bytes]:

@@ -22,6 +22,8 @@ class SyntheticSpec:
     code_bytes: int = 1500
     headers: int = 1000
     """Number of the head: the chain before it goes back to the genesis."""
+    changed: int = 0
+    """Accounts that are not as in the state that the rest describes: what it is some blocks later."""
 
     def __post_init__(self) -> None:
         if (
@@ -35,6 +37,8 @@ class SyntheticSpec:
             )
         if max(self.contracts, self.codes) > self.accounts:
             raise ConfigError(f"{self.accounts} accounts cannot have {self.contracts} contracts and {self.codes} codes")
+        if self.changed > self.accounts:
+            raise ConfigError(f"of {self.accounts} accounts {self.changed} cannot have changed")
         if self.slots < self.contracts or (self.slots and not self.contracts):
             raise ConfigError(f"{self.slots} slots for {self.contracts} contracts: each needs one at least")
 

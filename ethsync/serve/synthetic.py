@@ -15,6 +15,7 @@ import numpy as np
 
 from ethsync.errors import DatadirMismatch
 from ethsync.serve import random_leaves
+from ethsync.serve.changes import Changes
 from ethsync.serve.demo import demo_network, write_genesis
 from ethsync.serve.demo_chain import write_demo_chain
 from ethsync.serve.page_writer import Batch, PageWriter
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ethsync.serve.random_leaves import Words
     from ethsync.serve.spec import SyntheticSpec
     from ethsync.state.columns import Bytes, Ints, Leaves
     from ethsync.store.datadir import Datadir
@@ -103,6 +105,7 @@ class _Maker:
         self.datadir = datadir
         self.progress = progress
         self.plan = plan_storage(spec)
+        self.changes = Changes(spec)
         self.bundles = Batch(datadir.bundles)
         self.storage = Batch(datadir.storage)
         self.ledger = Batch(datadir.ledger)
@@ -145,26 +148,39 @@ class _Maker:
     def _account_slice(self, writer: PageWriter, code_hashes: Bytes, part: int, parts: int, nibbles: int) -> None:
         """Make the accounts of one slice, and the storage of the contracts among them."""
         spec = self.spec
-        first, last = spec.accounts * part // parts, spec.accounts * (part + 1) // parts
-        drawn = words(spec.seed, Kind.ACCOUNT, np.arange(first, last), ACCOUNT_WORDS)
-        under(drawn, part, nibbles)
-        drawn = drawn[np.argsort(drawn[:, 0])]
         coded = coded_accounts(spec)
         begin, end = coded * part // parts, coded * (part + 1) // parts
-        coded_rows = np.sort(np.argsort(drawn[:, 1], kind="stable")[: end - begin])
+        drawn, coded_rows = self._drawn(part, parts, nibbles, end - begin)
+        lives = coded_rows >= 0
+        coded_rows, code_names = coded_rows[lives], code_numbers(spec, begin, end)[lives]
         numbers = np.arange(begin, end + 1) * spec.contracts // max(1, coded)
-        with_storage = np.diff(numbers) > 0
-        rows = coded_rows[with_storage]
-        keys = random_leaves.as_bytes(drawn[rows, :4])
-        found_roots, bundle = self._storage(keys, numbers[:-1][with_storage])
+        with_storage = np.diff(numbers)[lives] > 0
+        rows, contracts = coded_rows[with_storage], numbers[:-1][lives][with_storage]
+        found_roots, bundle = self._storage(random_leaves.as_bytes(drawn[rows, :4]), contracts)
         code_rows = coded_rows if spec.codes else coded_rows[:0]
-        codes = code_hashes[code_numbers(spec, begin, end)] if spec.codes else code_hashes
+        codes = code_hashes[code_names] if spec.codes else code_hashes
         leaves = random_leaves.accounts(drawn, found_roots, rows, codes, code_rows)
         places = writer.add(leaves)
-        self._write_bundles(places, bundle, rows[self._is_small(numbers[:-1][with_storage])])
+        self._write_bundles(places, bundle, rows[self._is_small(contracts)])
         width = 1 << (256 - 4 * nibbles)
         key, value = Marker(part * width, (part + 1) * width, len(leaves), leaves.nbytes).encode()
         self.accounts.put(MARKER + key, value)
+
+    def _drawn(self, part: int, parts: int, nibbles: int, coded: int) -> tuple[Words, Ints]:
+        """Words of the accounts of one slice in key order, and rows of so many with code, -1 for one that is gone."""
+        spec = self.spec
+        first, last = spec.accounts * part // parts, spec.accounts * (part + 1) // parts
+        drawn = words(spec.seed, Kind.ACCOUNT, np.arange(first, last), ACCOUNT_WORDS)
+        under(drawn, part, nibbles)
+        gone = self.changes.change_accounts(drawn, first)
+        order = np.argsort(drawn[:, 0])
+        coded_rows = order[np.sort(np.argsort(drawn[order, 1], kind="stable")[:coded])]
+        drawn = np.concatenate([drawn, self.changes.new_accounts(part, parts, nibbles)])
+        stay = np.flatnonzero(~np.append(gone, np.zeros(len(drawn) - len(gone), np.bool_)))
+        order = stay[np.argsort(drawn[stay, 0])]
+        places = np.full(len(drawn), -1)
+        places[order] = np.arange(len(order))
+        return drawn[order], places[coded_rows]
 
     def _is_small(self, contracts: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         found: np.ndarray[tuple[int], np.dtype[np.bool_]] = self.plan.sizes[contracts] <= SMALL_TRIE
@@ -191,6 +207,7 @@ class _Maker:
         owner = np.repeat(np.arange(len(contracts)), sizes)
         number = np.arange(int(starts[-1])) - starts[owner]
         drawn = words(self.spec.seed, Kind.SLOT, (self.plan.templates[contracts][owner] << 32) + number, SLOT_WORDS)
+        self.changes.change_slots(drawn, contracts[owner], sizes[owner], number)
         return random_leaves.slots(drawn[np.lexsort((drawn[:, 0], owner))]), starts
 
     def _big_storage(self, account: bytes, contract: int) -> bytes:
@@ -200,8 +217,9 @@ class _Maker:
         writer = PageWriter(self.storage, STORAGE_PAGE + account, TOP + account, depth)
         parts, nibbles = _slices(size, depth)
         for part in range(parts):
-            numbers = np.arange(size * part // parts, size * (part + 1) // parts) + (template << 32)
-            drawn = words(self.spec.seed, Kind.SLOT, numbers, SLOT_WORDS)
+            numbers = np.arange(size * part // parts, size * (part + 1) // parts)
+            drawn = words(self.spec.seed, Kind.SLOT, numbers + (template << 32), SLOT_WORDS)
+            self.changes.change_slots(drawn, np.full(len(drawn), contract), np.full(len(drawn), size), numbers)
             under(drawn, part, nibbles)
             writer.add(random_leaves.slots(drawn[np.argsort(drawn[:, 0])]))
         root = writer.root()

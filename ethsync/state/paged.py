@@ -80,6 +80,26 @@ class PagedTrie:
         """See prover.BranchSource. Raises DatadirDamaged."""
         return self._branch(path)
 
+    @property
+    def upper_depth(self) -> int:
+        """Nibbles down to which the upper trie is in memory."""
+        return self._upper().depth
+
+    def upper_entries(self) -> Entries:
+        """The tops under all paths of `upper_depth` nibbles, or of longer ones."""
+        return self._upper().lowest
+
+    def tops_under(self, path: PagePath) -> Entries:
+        """The tops of all pages under a path. Raises DatadirDamaged."""
+        return entries_of_tops(list(self._stored_tops(path)))
+
+    def page_at(self, key: bytes, depth: int) -> tuple[PagePath, Leaves] | None:
+        """The page that holds everything under the first `depth` nibbles of a key, None if there is none."""
+        page = self._page_from(key)
+        if page is None or page.path.depth > depth or path_of(key, page.path.depth) != page.path:
+            return None
+        return page.path, page.leaves
+
     def value(self, key: bytes) -> bytes | None:
         """The stored value of a key (accounts: slim form), None if no page has it. Raises DatadirDamaged."""
         page = self._page_from(key)
@@ -179,7 +199,7 @@ class PagedTrie:
         if page is not None and page.path.depth <= len(path):
             return page.trie.branch(path)
         under = PagePath(low, len(path))
-        return EntryTrie(entries_of_tops(list(self._stored_tops(under)))).branch(path)
+        return EntryTrie(self.tops_under(under)).branch(path)
 
     def _stored_tops(self, under: PagePath) -> Iterator[Top]:
         """Top records of the pages under a path."""

@@ -242,6 +242,11 @@ class TopTrie:
         self.depth = depth
         self._levels = levels[::-1]
 
+    @property
+    def lowest(self) -> Entries:
+        """The entries from which this was made."""
+        return self._levels[-1]
+
     def top(self) -> Child | None:
         """See BranchSource."""
         if not len(self._levels[0]):

@@ -87,15 +87,17 @@ def build(
 class Structure:
     """All nodes of a forest over n entries, for looking up what a branch at some path refers to.
 
-    above: (n,) the branch above each entry, -1 for none. depths, parents: per branch, its nibbles and the branch above
-    it. children: (m, 16) rows of the references, -1 for none: below n that of an entry, else n plus that of a branch.
-    references: (2n, 4) uint64 with sizes (2n,) uint8, each as the parent has it, an extension between them included.
+    above: (n,) the branch above each entry, -1 for none. depths, parents, firsts: per branch, its nibbles, the branch
+    above it and its first entry. children: (m, 16) rows of the references, -1 for none: below n that of an entry, else
+    n plus that of a branch. references: (2n, 4) uint64 with sizes (2n,) uint8, each as the parent has it, an extension
+    between them included.
     """
 
     keys: Bytes
     above: Ints
     depths: Ints
     parents: Ints
+    firsts: Ints
     children: Ints
     references: NDArray[np.uint64]
     sizes: Bytes
@@ -119,7 +121,7 @@ def structure(entries: Entries, starts: Ints | None = None) -> Structure:
         raise TrieError(_WORDS[code])
     columns = work.reshape(24, n + 1)
     return Structure(
-        entries.keys, columns[trie.ABOVE], columns[trie.DEPTHS], columns[trie.PARENTS],
+        entries.keys, columns[trie.ABOVE], columns[trie.DEPTHS], columns[trie.PARENTS], columns[trie.FIRSTS],
         work.reshape(-1)[trie.CHILDREN * (n + 1) :].reshape(n + 1, 16), references, sizes,
     )  # fmt: skip
 

@@ -65,3 +65,22 @@ def top_under(trie: HexaryTrie, prefix: str) -> tuple[int, bytes]:
 
 def _load(trie: HexaryTrie, digest: bytes) -> Any:
     return rlp.decode(trie.db[digest])
+
+
+def all_nodes(trie: HexaryTrie) -> dict[str, bytes | None]:
+    """Every node of an oracle's trie by its path: its RLP, or None if it stands in its parent."""
+    found: dict[str, bytes | None] = {}
+
+    def visit(node: Any, path: str) -> None:
+        encoded = rlp.encode(node)
+        found[path] = encoded if len(encoded) >= 32 or not path else None
+        children = (
+            [(f"{k:x}", child) for k, child in enumerate(node[:16]) if child]
+            if len(node) == 17
+            else [(path_of(node[0])[0], node[1])] * (not path_of(node[0])[1])
+        )
+        for step, child in children:
+            visit(child if isinstance(child, list) else rlp.decode(trie.db[child]), path + step)
+
+    visit(rlp.decode(trie.db[trie.root_hash]), "")
+    return found

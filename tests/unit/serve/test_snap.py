@@ -12,7 +12,7 @@ from trie import HexaryTrie
 from ethsync.errors import Disproved, MalformedMessage
 from ethsync.hashing import EMPTY_CODE_HASH, EMPTY_TRIE_ROOT, keccak256
 from ethsync.serve.served import ServedStates
-from ethsync.serve.snap import compact_path, serve
+from ethsync.serve.snap import serve
 from ethsync.state.account import decode_slim
 from ethsync.state.pages import SMALL_TRIE
 from ethsync.state.proofs import verify_range
@@ -253,13 +253,6 @@ def test_paths_without_a_node_are_empty_items_and_absent_accounts_nothing(
 def test_nodes_end_at_the_limits(states: ServedStates, view: StateView) -> None:
     assert len(nodes_of(states, view, [(b"\x00",)] * 2000).nodes) == 1024
     assert len(nodes_of(states, view, [(b"\x00",)] * 10, most=0).nodes) == 1
-
-
-@pytest.mark.parametrize(
-    ("encoded", "path"), [(b"", ""), (b"\x00", ""), (b"\x11", "1"), (b"\x20\xab", "ab"), (b"\x3a\xbc", "abc")]
-)
-def test_compact_paths_are_read_as_geth_reads_them(encoded: bytes, path: str) -> None:
-    assert compact_path(encoded) == path
 
 
 def test_proofs_of_replies_satisfy_the_trie_package(states: ServedStates, view: StateView, truth: Truth) -> None:

@@ -5,41 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import numpy as np
 import pytest
 import rlp
 from trie import HexaryTrie
 
 from ethsync.errors import DatadirDamaged
 from ethsync.kernels.trie import LEAF
-from ethsync.state.columns import Leaves, entries_of, leaves_of
+from ethsync.state.columns import leaves_of
 from ethsync.state.paged import PagedTrie
-from ethsync.state.pages import encode_pages, path_of, tops_of
+from ethsync.state.pages import path_of
 from ethsync.state.prover import BranchSource, EmbeddedNode, leaf_trie, node_at, path_nodes
-from ethsync.state.tries import build
 from ethsync.store.leveldb import Database
 from tests.oracles.leaf_sets import SHAPES, LeafSet, leaf_set
-from tests.oracles.tries import path_of as decoded_path
-from tests.oracles.tries import proof_of, trie_of
+from tests.oracles.stored_tries import PAGES, TOPS, store
+from tests.oracles.tries import all_nodes, proof_of, trie_of
 
-PAGES, TOPS = b"A", b"T"
 SEEDS = range(3)
-
-
-def store(database: Database, leaves: Leaves, depth: int, split: str | None = None) -> None:
-    """Write pages of `depth` nibbles; where their path begins with `split`, pages of one nibble more."""
-    for level, wanted in ((depth, False), (depth + 1, True)):
-        _, tops = build(entries_of(leaves), page_depth=level, rooted=False)
-        rows = tops.firsts.tolist()
-        for first, last, top in zip(rows, rows[1:], tops_of(tops, leaves), strict=False):
-            path = path_of(leaves.key(first), level)
-            if (split is not None and leaves.key(first).hex().startswith(split)) is not wanted:
-                continue
-            page = encode_pages(leaves, np.array([first, last]), level)[0]
-            database.put(PAGES + path.stored, page)
-            database.put(TOPS + path.stored, top.encode())
 
 
 @pytest.fixture
@@ -116,25 +98,6 @@ def test_blocks_go_through_all_leaves_in_order(origin: bytes, end: bytes | None,
     found = [(block.key(row), block.value(row)) for block in blocks for row in range(len(block))]
     expected = zip(truth.keys, truth.values, strict=True)
     assert found == [(key, value) for key, value in expected if origin <= key and (end is None or key < end)]
-
-
-def all_nodes(trie: HexaryTrie) -> dict[str, bytes | None]:
-    """Every node of an oracle's trie by its path: its RLP, or None if it stands in its parent."""
-    found: dict[str, bytes | None] = {}
-
-    def visit(node: Any, path: str) -> None:
-        encoded = rlp.encode(node)
-        found[path] = encoded if len(encoded) >= 32 or not path else None
-        children = (
-            [(f"{k:x}", child) for k, child in enumerate(node[:16]) if child]
-            if len(node) == 17
-            else [(decoded_path(node[0])[0], node[1])] * (not decoded_path(node[0])[1])
-        )
-        for step, child in children:
-            visit(child if isinstance(child, list) else rlp.decode(trie.db[child]), path + step)
-
-    visit(rlp.decode(trie.db[trie.root_hash]), "")
-    return found
 
 
 @pytest.mark.parametrize("depth", [0, 2, 5])
