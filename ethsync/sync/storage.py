@@ -234,7 +234,10 @@ class StorageStage:
             raise
         if proven is None:
             self.give_back(job)
-            return await self._nothing_for([big.contract], job.root)
+            outcome = await self._nothing_for([big.contract], job.root)
+            if big.contract.empty_answers >= MOST_EMPTY_ANSWERS and not big.parked:
+                await self._park(big.contract)
+            return outcome
         if big.parked:
             return Outcome.DUPLICATE
         assembled = proven.assembled
@@ -289,7 +292,11 @@ class StorageStage:
             return Outcome.EMPTY
         for contract in contracts:
             contract.empty_answers += 1
-        await self._park_all([contract for contract in contracts if contract.empty_answers >= MOST_EMPTY_ANSWERS])
+        given_up = [contract for contract in contracts if contract.empty_answers >= MOST_EMPTY_ANSWERS]
+        for contract in given_up:
+            if self._wants(contract) or self.big.has(contract):
+                await self._park(contract)
+        self._forget_stored()
         return Outcome.DUPLICATE
 
     async def _park_all(self, contracts: list[Contract]) -> None:
