@@ -45,7 +45,10 @@ def commands() -> None:
 @click.option("--max-peers", type=click.IntRange(min=1), default=50, show_default=True, help="A third may dial us.")
 @click.option("--listen", multiple=True, metavar="IP[:PORT]", help="UDP and TCP; twice for both IP versions.")
 @click.option("--announce", metavar="IP[:TCP[:UDP]]", help="Our public address, where it is not the one we listen on.")
-@click.option("--head", metavar="hash:0x…", help="The block to trust: its state is what is synced.")
+@click.option("--head", metavar="beacon:URL[,URL…]|engine|hash:0x…", help="Who vouches for the head of the chain.")
+@click.option("--authrpc", metavar="IP[:PORT]", help="Where a consensus client may call.  [default: 127.0.0.1:8551]")
+@click.option("--jwt-secret", type=click.Path(path_type=Path), help="Its secret.  [default: jwt.hex in the datadir]")
+@click.option("--headers", type=click.Choice(["all", "recent"]), help="How far back.  [default: all, none for hash:]")
 @click.option("--override-fork", "forks", multiple=True, metavar="NAME=TIME", help="When a fork is, in Unix seconds.")
 @click.option("--datadir", type=click.Path(path_type=Path), help="Where to keep the state.  [default: per network]")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a JSON report at the end.")
@@ -63,6 +66,9 @@ def snap(
     listen: tuple[str, ...],
     announce: str | None,
     head: str | None,
+    authrpc: str | None,
+    jwt_secret: Path | None,
+    headers: str | None,
     forks: tuple[str, ...],
     datadir: Path | None,
     report: Path | None,
@@ -77,7 +83,7 @@ def snap(
     return run(
         SnapCommand(
             network, peers, head, datadir, report, min_free << 20, patience, log_format, log_level, sys.argv,
-            discovery, max_peers, listen, announce, boot_nodes, forks, trusted,
+            discovery, max_peers, listen, announce, boot_nodes, forks, trusted, authrpc, jwt_secret, headers,
         )
     )  # fmt: skip
 

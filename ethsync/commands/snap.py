@@ -17,14 +17,17 @@ import trio
 from ethsync.cli import EXIT_INTERRUPTED
 from ethsync.commands.child import open_serving_process
 from ethsync.commands.finding import PROTOCOLS, make_finding, parse_protocols
+from ethsync.commands.heads import make_head_source
 from ethsync.commands.places import default_datadir, synthetic_datadir
 from ethsync.commands.targets import parse_target
 from ethsync.errors import ConfigError, EthsyncError
+from ethsync.heads.source import FixedHead
 from ethsync.logs import LogFormat, configure_logging
 from ethsync.networks import BUILT_IN, Network, load_network, parse_fork_override, with_fork
 from ethsync.peers.slots import MOST_PEERS
 from ethsync.serve.spec import DEMO_SPEC
-from ethsync.sync.heads import FORM, parse_head
+from ethsync.sync.chain import ALL, NONE, ChainOptions, only_block
+from ethsync.sync.heads import parse_head
 from ethsync.sync.progress import Phase, Progress
 from ethsync.sync.snap import SnapOptions, run_snap
 from ethsync.ui.display import run_display
@@ -65,6 +68,11 @@ class SnapCommand:
     forks: Sequence[str] = ()
     """Forks with their times, as `--override-fork` names them."""
     trusted_peers: Sequence[str] = ()
+    authrpc: str | None = None
+    """Where a consensus client may call, for `--head engine`."""
+    jwt_secret: Path | None = None
+    headers: str | None = None
+    """How far back: "all" or "recent"; None for what suits the head."""
 
 
 def run(command: SnapCommand) -> int:
@@ -165,8 +173,9 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
             place = command.datadir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ethsync-demo-")))
             network = replace(load_network(server.genesis), name=DEMO)
             yield SnapOptions(
-                network, [parse_enode(server.enode)], parse_head(server.head), place, command.min_free, command.patience
-            )
+                network, [parse_enode(server.enode)], only_block(parse_head(server.head)), place,
+                command.min_free, command.patience,
+            )  # fmt: skip
             return
         network = load_network(command.network)
         for text in command.forks:
@@ -179,7 +188,8 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
         peers = [parse_target(text) for text in command.peers]
         if not peers and not finding.trusted and not finding.discovery.protocols:
             raise ConfigError("no peer to sync from", hint="name nodes with --peer enode://…, or let it --discovery v5")
-        yield SnapOptions(network, peers, _head(command), place, command.min_free, command.patience, finding=finding)
+        chain = _chain(command, place)
+        yield SnapOptions(network, peers, chain, place, command.min_free, command.patience, finding=finding)
 
 
 def _protocols(command: SnapCommand, network: Network) -> frozenset[str]:
@@ -187,7 +197,7 @@ def _protocols(command: SnapCommand, network: Network) -> frozenset[str]:
     return parse_protocols(default if command.discovery is None else command.discovery)
 
 
-def _head(command: SnapCommand) -> bytes:
-    if command.head is None:
-        raise ConfigError("which block is to be trusted?", hint=f"name it with --head {FORM}; peers cannot be asked")
-    return parse_head(command.head)
+def _chain(command: SnapCommand, place: Path) -> ChainOptions:
+    """Who names the head and how far back headers are wanted: of one block's chain none, unless asked for."""
+    source = make_head_source(command.head, authrpc=command.authrpc, jwt_secret=command.jwt_secret, directory=place)
+    return ChainOptions(source, command.headers or (NONE if isinstance(source, FixedHead) else ALL))

@@ -11,8 +11,9 @@ import click
 from ethsync.state.pages import KEY_SPACE
 from ethsync.store.datadir import Datadir, free_bytes, open_datadir
 from ethsync.store.schema import BUNDLE, CODE, RECORD, decode_record
+from ethsync.sync.chain import stored_pivot
 from ethsync.sync.resume import read_kept
-from ethsync.sync.snap import stored_pivot, stored_verdict
+from ethsync.sync.snap import stored_verdict
 from ethsync.sync.sweep import Sweep
 
 if TYPE_CHECKING:

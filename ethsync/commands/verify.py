@@ -13,7 +13,7 @@ import trio
 from ethsync.errors import DatadirDamaged, NotHeld
 from ethsync.store.datadir import Datadir, open_datadir
 from ethsync.store.schema import FACT_VERIFIED
-from ethsync.sync.snap import stored_pivot
+from ethsync.sync.chain import stored_pivot
 from ethsync.sync.verifier import verify
 
 if TYPE_CHECKING:

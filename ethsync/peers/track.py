@@ -130,6 +130,19 @@ class Record:
         """Whether nothing is under way, and the last request for state, if there was one, was answered well."""
         return not self.in_flight and self.last in (None, Outcome.SERVED)
 
+    @property
+    def has_served_state(self) -> bool:
+        """Whether it ever gave something of a state."""
+        return any(
+            outcome is Outcome.SERVED and kind not in OF_THE_CHAIN for (kind, outcome), n in self.outcomes.items() if n
+        )
+
+    def forgive(self) -> None:
+        """What it did not have is not wanted any more: it need not be left alone for that."""
+        for kind, track in self.tracks.items():
+            if kind not in OF_THE_CHAIN:
+                track.empty_in_a_row, track.paused_until = 0, float("-inf")
+
     def score(self, now: float) -> float:
         """Current score, decayed toward neutral."""
         return float(self._score * 0.5 ** ((now - self._scored_at) / HALF_LIFE))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import trio
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ethsync.peers.pool import PeerPool
     from ethsync.store.datadir import Datadir
     from ethsync.store.writer import Writer
@@ -21,6 +23,8 @@ class Pivot:
     """The block whose state is wanted, and an event that is set when it becomes another one."""
 
     header: Header
+    on_stale: Callable[[], None] = lambda: None
+    """To be called when most peers that served its state have nothing of it any more."""
     moved: trio.Event = field(default_factory=trio.Event)
 
     @property

@@ -16,10 +16,11 @@ from ethsync.peers.track import Outcome
 from ethsync.sync.shortage import shortage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ethsync.peers.peer import Peer
     from ethsync.peers.pool import PeerPool
+    from ethsync.peers.track import RequestKind
     from ethsync.sync.changes import Changes
     from ethsync.sync.progress import Progress
     from ethsync.sync.stage import Stage
@@ -55,12 +56,36 @@ class Download:
     progress: Progress
     state_root: bytes
     patience: float = PATIENCE
+    on_stale: Callable[[], None] = lambda: None
+    """Called when most peers that have served state before have nothing of this one any more."""
     in_flight: int = 0
     last_served: float = 0.0
     late: list[LateReply] = field(default_factory=list)
     """Replies to be looked at; their bytes count as unproven."""
     asking: set[trio.CancelScope] = field(default_factory=set)
     """Requests that wait for their replies."""
+    _without: set[int] = field(default_factory=set)
+
+    def move(self, state_root: bytes) -> None:
+        """Another state is asked for now: what peers did not have of the last one says nothing of it."""
+        self.state_root = state_root
+        self.last_served = trio.current_time()
+        self._without.clear()
+        for peer in self.pool.peers.values():
+            peer.record.forgive()
+        self.changes.ring()
+
+    def note(self, peer: Peer, kind: RequestKind, outcome: Outcome) -> None:
+        """Record how a request ended, and whether too many have nothing of the state any more."""
+        self.pool.note(peer, kind, outcome)
+        if outcome is Outcome.SERVED:
+            self.last_served = trio.current_time()
+            self._without.discard(peer.number)
+        elif outcome is Outcome.EMPTY and peer.record.has_served_state:
+            self._without.add(peer.number)
+            servers = [other.number for other in self.pool.peers.values() if other.record.has_served_state]
+            if 2 * len(self._without.intersection(servers)) > len(servers):
+                self.on_stale()
 
 
 async def run_download(download: Download, stages: Sequence[Stage[Any]]) -> None:

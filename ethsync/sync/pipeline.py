@@ -39,7 +39,7 @@ async def download_state(context: SyncContext, pivot: Pivot, kept: Kept, runs: i
         codes.move()
         await storage.move(root)
 
-    await run_until_moved(context, pivot, (storage, storage.nodes, codes, accounts), move)
+    await run_until_moved(context, pivot, accounts.root, (storage, storage.nodes, codes, accounts), move)
     if context.datadir.accounts.get(FACT_MIXED) is not None:
         await context.writer.settle(context.datadir.ledger)
         await reconcile(context, pivot, Steps(runs))

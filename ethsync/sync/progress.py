@@ -84,6 +84,8 @@ class Progress:
     contracts: int = 0
     """Contracts whose storage is stored."""
     codes: Stage = field(default_factory=Stage)
+    headers: Stage = field(default_factory=Stage)
+    """Block headers; `owed` are those that are still missing."""
     healing: Stage = field(default_factory=Stage)
     """`items` are trie nodes that came, `bytes` those of their messages."""
     healed: float = 0.0

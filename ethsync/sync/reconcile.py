@@ -109,7 +109,7 @@ async def _heal_accounts(context: SyncContext, pivot: Pivot, local: LocalTrie, s
         context.progress.healed = 1.0
 
     stage.add(healed_trie(b"", local, pivot.root, keep, finished))
-    await run_until_moved(context, pivot, [stage], stage.move)
+    await run_until_moved(context, pivot, stage.root, [stage], stage.move)
 
 
 async def _pay(context: SyncContext, pivot: Pivot) -> None:
@@ -131,7 +131,7 @@ async def _pay(context: SyncContext, pivot: Pivot) -> None:
             codes.move()
             await storage.move(new)
 
-        await run_until_moved(context, pivot, [storage, storage.nodes, codes], move)
+        await run_until_moved(context, pivot, storage.root, [storage, storage.nodes, codes], move)
     await context.writer.settle(context.datadir.ledger)
 
 
@@ -158,17 +158,26 @@ async def take_up(
 
 
 async def run_until_moved(
-    context: SyncContext, pivot: Pivot, stages: Sequence[Stage[Any]], move: Callable[[bytes], Awaitable[None]]
+    context: SyncContext,
+    pivot: Pivot,
+    root: bytes,
+    stages: Sequence[Stage[Any]],
+    move: Callable[[bytes], Awaitable[None]],
 ) -> None:
-    """Run stages until all are done; `move` tells them of a new state root. Raises StateUnavailable."""
-    download = Download(context.pool, context.changes, context.progress, pivot.root, context.patience)
+    """Run stages, which ask under this state root, until all are done; `move` tells them of each new one.
+
+    Raises StateUnavailable.
+    """
+    download = Download(context.pool, context.changes, context.progress, root, context.patience, pivot.on_stale)
 
     async def follow() -> None:
+        known = root
         while True:
-            await pivot.moved.wait()
-            download.state_root = pivot.root
-            await move(pivot.root)
-            context.changes.ring()
+            if pivot.root == known:
+                await pivot.moved.wait()
+            known = pivot.root
+            await move(known)
+            download.move(known)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(follow)

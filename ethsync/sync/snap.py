@@ -18,25 +18,21 @@ from ethsync.peers.pool import PeerPool
 from ethsync.peers.roster import run_roster
 from ethsync.store.datadir import Datadir, open_datadir
 from ethsync.store.schema import (
-    FACT_MIXED,
-    FACT_PIVOT,
     FACT_RUNS,
     FACT_VERIFIED,
     FORMAT_VERSION,
     Format,
-    header_key,
 )
 from ethsync.store.writer import Writer, check_space, run_writer
+from ethsync.sync.chain import ChainOptions, open_chain, show_pivot, stored_pivot
 from ethsync.sync.changes import Changes
-from ethsync.sync.context import Pivot, SyncContext
+from ethsync.sync.context import SyncContext
 from ethsync.sync.download import PATIENCE
-from ethsync.sync.heads import fetch_header
 from ethsync.sync.meter import read_meters, run_meter
 from ethsync.sync.pipeline import download_state
 from ethsync.sync.progress import Limit, Phase, Progress
 from ethsync.sync.resume import read_kept
 from ethsync.sync.verifier import verify_or_raise
-from ethsync.wire.headers import Header, decode_header
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -45,6 +41,7 @@ if TYPE_CHECKING:
     from ethsync.networks import Network
     from ethsync.peers.finding import Finding
     from ethsync.wire.enode import Enode
+    from ethsync.wire.headers import Header
 
 SPACE_FLOOR = 512 << 20
 """Bytes of free disk below which a sync stops cleanly, unless said otherwise."""
@@ -56,7 +53,7 @@ class SnapOptions:
 
     network: Network
     peers: Sequence[Enode]
-    head: bytes
+    chain: ChainOptions
     datadir: Path
     space_floor: int = SPACE_FLOOR
     patience: float = PATIENCE
@@ -104,10 +101,10 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
     form = Format(FORMAT_VERSION, network.name, network.chain_id, f"0x{network.genesis_hash.hex()}")
     async with _opened(options.datadir, form) as datadir:
         header = stored_pivot(datadir)
-        if header is not None and header.hash == options.head:
+        if header is not None and options.chain.is_fixed_at(header):
             verified = stored_verdict(datadir)
             if verified is not None:
-                _show(progress, header)
+                show_pivot(progress, header)
                 _count(progress, verified)
                 progress.phase, progress.key_space, progress.verified = Phase.DONE, 1.0, 1.0
                 return verified
@@ -134,34 +131,10 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
         return verified
 
 
-def move_pivot(datadir: Datadir, header: Header) -> None:
-    """Want the state of this block from now on. Whatever is stored is of another one, unless the roots are equal."""
-    datadir.headers.put(header_key(header.number), header.raw)
-    before = stored_pivot(datadir)
-    batch = datadir.accounts.batch()
-    batch.put(FACT_PIVOT, header.raw)
-    if before is not None and before.hash != header.hash:
-        batch.delete(FACT_VERIFIED)
-        if before.state_root != header.state_root:
-            batch.put(FACT_MIXED, b"")
-    datadir.accounts.commit(batch, sync=True)
-
-
-def stored_pivot(datadir: Datadir) -> Header | None:
-    """The block whose state the directory holds, or None before the first one is known."""
-    raw = datadir.accounts.get(FACT_PIVOT)
-    return decode_header(raw) if raw is not None else None
-
-
 def stored_verdict(datadir: Datadir) -> Verified | None:
     """The verdict of the last verification that passed."""
     value = datadir.accounts.get(FACT_VERIFIED)
     return Verified(**json.loads(value)) if value is not None else None
-
-
-def _show(progress: Progress, header: Header) -> None:
-    progress.block_number = header.number
-    progress.block_hash, progress.state_root = f"0x{header.hash.hex()}", f"0x{header.state_root.hex()}"
 
 
 def _count(progress: Progress, verified: Verified) -> None:
@@ -192,15 +165,13 @@ async def _download(
         await services.start(run_finding, pool, replace(finding, static=options.peers))
         services.start_soon(run_meter, progress, pool, writer)
         services.start_soon(run_roster, pool, options.datadir)
-        if header is None or header.hash != options.head:
-            header = await fetch_header(pool, changes, options.head, options.patience)
-            move_pivot(datadir, header)
-        pool.set_head(header.number, header.timestamp)
-        _show(progress, header)
         context = SyncContext(datadir, writer, pool, changes, limiter, progress, options.patience)
-        await download_state(context, Pivot(header), kept, progress.restarts + 1)
+        async with open_chain(context, options.network, options.chain, header) as chain:
+            await download_state(context, chain.pivot, kept, progress.restarts + 1)
+            chain.freeze()
+            await chain.headers_held()
         writer.close()
         await writer.finished.wait()
         read_meters(progress, pool, writer, trio.current_time())
         services.cancel_scope.cancel()
-    return header
+    return chain.pivot.header

@@ -24,6 +24,7 @@ from ethsync.state.account import decode_slim
 from ethsync.state.columns import Leaves
 from ethsync.state.view import StateView
 from ethsync.store.datadir import open_datadir
+from ethsync.sync.chain import only_block
 from ethsync.sync.progress import Progress
 from ethsync.sync.snap import SnapOptions, Verified, run_snap
 from ethsync.sync.verifier import verify
@@ -135,7 +136,7 @@ async def sync_from(hosts: Sequence[Host], datadir: Path, *, patience: float = P
     """Run `ethsync snap` against servers until it ends. Errors that are not ours come through."""
     server = hosts[0].server
     options = SnapOptions(
-        server.network, [host.server.enode for host in hosts], server.head.hash, datadir, floor, patience
+        server.network, [host.server.enode for host in hosts], only_block(server.head.hash), datadir, floor, patience
     )
     synced = Synced(Progress(trio.current_time()))
     try:

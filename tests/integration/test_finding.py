@@ -24,6 +24,7 @@ from ethsync.serve.spec import SyntheticSpec
 from ethsync.serve.synthetic import create_synthetic
 from ethsync.state.view import StateView
 from ethsync.store.datadir import open_datadir
+from ethsync.sync.chain import only_block
 from ethsync.sync.progress import Progress
 from ethsync.sync.snap import SnapOptions, run_snap
 
@@ -71,7 +72,8 @@ async def test_a_peer_is_found_and_synced_from(protocol: str, tmp_path: Path) ->
                 with trio.fail_after(60):
                     verified = await run_snap(
                         SnapOptions(
-                            network, [], view.header.hash, tmp_path / "state", space_floor=0, finding=Finding(options)
+                            network, [], only_block(view.header.hash), tmp_path / "state", space_floor=0,
+                            finding=Finding(options),
                         ),
                         progress,
                     )  # fmt: skip

@@ -14,6 +14,7 @@ from ethsync.errors import EthsyncError, StateUnavailable
 from ethsync.networks import load_network
 from ethsync.state.view import StateView
 from ethsync.store.datadir import open_datadir
+from ethsync.sync.chain import only_block
 from ethsync.sync.progress import Progress
 from ethsync.sync.snap import SnapOptions, Verified, run_snap
 from ethsync.wire.enode import parse_enode
@@ -38,7 +39,7 @@ async def sync(peers: Sequence[JsPeer], datadir: Path, *, patience: float = 60.0
     options = SnapOptions(
         load_network(peers[0].genesis_path),
         [parse_enode(peer.enode) for peer in peers],
-        peers[0].head.hash,
+        only_block(peers[0].head.hash),
         datadir,
         space_floor=0,
         patience=patience,

@@ -1,4 +1,4 @@
-"""Nodes of a remote trie against local leaves: what is wanted, put, cleared, equal. The `trie` package is the oracle."""
+"""Nodes of a remote trie against local leaves: what to fetch, put, clear. The oracle is the `trie` package."""
 
 from __future__ import annotations
 

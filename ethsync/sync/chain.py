@@ -1,0 +1,165 @@
+"""The chain around the state: heads that somebody vouches for, the headers behind them, and the pivot among these."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from ethsync.errors import StateUnavailable
+from ethsync.headers.chain import recent_floor
+from ethsync.headers.service import HeaderDownload, open_header_chain, run_headers
+from ethsync.heads.head import HeadFeed
+from ethsync.heads.source import FixedHead, run_head_source
+from ethsync.store.schema import FACT_MIXED, FACT_PIVOT, FACT_VERIFIED, header_key
+from ethsync.sync.context import Pivot
+from ethsync.sync.heads import fetch_header
+from ethsync.sync.pivots import BEHIND, FIXED, PivotChooser, PivotRules, run_pivot
+from ethsync.wire.headers import Header, decode_header
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ethsync.heads.source import HeadSource
+    from ethsync.networks import Network
+    from ethsync.store.datadir import Datadir
+    from ethsync.sync.context import SyncContext
+    from ethsync.sync.progress import Progress
+
+ALL, RECENT, NONE = "all", "recent", "none"
+
+
+@dataclass(frozen=True, slots=True)
+class ChainOptions:
+    """Who names the head, how far back headers are wanted, and how the pivot keeps up with the head."""
+
+    source: HeadSource
+    headers: str = ALL
+    """`ALL` back to genesis, `RECENT` as far as the newest ones reach, `NONE` for a fixed head only."""
+    rules: PivotRules = BEHIND
+
+    def is_fixed_at(self, header: Header) -> bool:
+        """Whether this block is wanted and no other, and no headers besides."""
+        fixed = isinstance(self.source, FixedHead) and self.source.block_hash == header.hash
+        return fixed and self.headers == NONE
+
+
+def only_block(block_hash: bytes) -> ChainOptions:
+    """This block's state and nothing else."""
+    return ChainOptions(FixedHead(block_hash), NONE)
+
+
+@dataclass(slots=True, eq=False)
+class Chain:
+    """The pivot, which moves until it is frozen, and the headers that come in meanwhile."""
+
+    pivot: Pivot
+    _download: HeaderDownload | None
+    _moving: trio.CancelScope
+    _patience: float
+
+    def freeze(self) -> None:
+        """Move the pivot no more: its state is complete."""
+        self._moving.cancel()
+
+    async def headers_held(self) -> None:
+        """Wait until all headers that are wanted are on the disk. Raises StateUnavailable if nobody sends any more."""
+        download = self._download
+        while download is not None and not download.finished.is_set():
+            before = download.chain.counters.items
+            with trio.move_on_after(self._patience):
+                await download.finished.wait()
+            if not download.finished.is_set() and download.chain.counters.items == before:
+                below = download.chain.store.below
+                raise StateUnavailable(
+                    f"no connected peer sends header {below.number if below else 'of the head'}",
+                    hint="everything so far is kept: run the same command again, or with --headers recent",
+                )
+
+
+@asynccontextmanager
+async def open_chain(
+    context: SyncContext, network: Network, options: ChainOptions, stored: Header | None
+) -> AsyncIterator[Chain]:
+    """Find the pivot and follow the chain for as long as the block lasts. `stored`: the pivot of an earlier run.
+
+    Raises StateUnavailable if nobody sends the header of a fixed head; ConfigError, VerificationFailed, StoreError.
+    """
+    if isinstance(options.source, FixedHead) and options.headers == NONE:
+        yield Chain(await _fixed_pivot(context, options.source, stored), None, trio.CancelScope(), context.patience)
+        return
+    floor = 0 if options.headers == ALL or stored is None else recent_floor(stored.number)
+    proven = await trio.to_thread.run_sync(
+        open_header_chain, context.datadir, network, context.progress.headers, floor, limiter=context.limiter
+    )
+    download = HeaderDownload(proven, context.datadir, context.writer, context.pool, context.changes, context.limiter)
+    feed = HeadFeed(trio.current_time())
+    moving = trio.CancelScope()
+    found: list[Pivot] = []
+
+    async def moved(header: Header) -> None:
+        await trio.to_thread.run_sync(move_pivot, context.datadir, header)
+        show_pivot(context.progress, header)
+        for pivot in found:
+            pivot.move(header)
+            context.progress.pivot_moves += 1
+
+    def went_stale() -> None:
+        chooser.is_stale = True
+        context.changes.ring()
+
+    only = options.source.block_hash if isinstance(options.source, FixedHead) else None
+    chooser = PivotChooser(
+        feed, download, FIXED if only else options.rules, stored, moved, recent=options.headers != ALL, only=only
+    )
+
+    async def move(*, task_status: trio.TaskStatus[Header]) -> None:
+        with moving:
+            await run_pivot(chooser, task_status=task_status)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_head_source, options.source, network, feed)
+        await nursery.start(run_headers, download)
+        pivot = Pivot(await nursery.start(move), went_stale)
+        show_pivot(context.progress, pivot.header)
+        found.append(pivot)
+        yield Chain(pivot, download, moving, context.patience)
+        nursery.cancel_scope.cancel()
+
+
+async def _fixed_pivot(context: SyncContext, source: FixedHead, stored: Header | None) -> Pivot:
+    """The one block that is trusted, from the disk or from a peer."""
+    header = stored
+    if header is None or header.hash != source.block_hash:
+        header = await fetch_header(context.pool, context.changes, source.block_hash, context.patience)
+        await trio.to_thread.run_sync(move_pivot, context.datadir, header)
+    context.pool.set_head(header.number, header.timestamp)
+    show_pivot(context.progress, header)
+    return Pivot(header)
+
+
+def move_pivot(datadir: Datadir, header: Header) -> None:
+    """Want the state of this block from now on. Whatever is stored is of another one, unless the roots are equal."""
+    datadir.headers.put(header_key(header.number), header.raw)
+    before = stored_pivot(datadir)
+    batch = datadir.accounts.batch()
+    batch.put(FACT_PIVOT, header.raw)
+    if before is not None and before.hash != header.hash:
+        batch.delete(FACT_VERIFIED)
+        if before.state_root != header.state_root:
+            batch.put(FACT_MIXED, b"")
+    datadir.accounts.commit(batch, sync=True)
+
+
+def stored_pivot(datadir: Datadir) -> Header | None:
+    """The block whose state the directory holds, or None before the first one is known."""
+    raw = datadir.accounts.get(FACT_PIVOT)
+    return decode_header(raw) if raw is not None else None
+
+
+def show_pivot(progress: Progress, header: Header) -> None:
+    """Put the block into what people see."""
+    progress.block_number = header.number
+    progress.block_hash, progress.state_root = f"0x{header.hash.hex()}", f"0x{header.state_root.hex()}"

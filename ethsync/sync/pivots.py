@@ -1,0 +1,144 @@
+"""Which block's state is wanted: chosen some way behind a trusted head, and moved before peers forget it.
+
+A pivot is always an ancestor of a head that somebody trusted vouches for, reached by parent hashes: the download of
+headers proves the way. Peers serve the state of the newest 128 blocks, so the pivot moves when it is nearly that old,
+or when those who served it answer that they have nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from ethsync.errors import StateUnavailable
+from ethsync.headers.chain import recent_floor
+from ethsync.sync.heads import fetch_header
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ethsync.headers.service import HeaderDownload
+    from ethsync.heads.head import HeadFeed, TrustedHead
+    from ethsync.wire.headers import Header
+
+DISTANCE = 64
+"""Blocks between the pivot and the head: geth's fsMinFullBlocks (eth/downloader/downloader.go). Reorganisations end
+before that, and half of the 128 blocks that peers serve is left."""
+
+LONGEST_WAY = 2 * DISTANCE - 8
+"""Blocks that the head may be before the pivot until it moves (geth eth/downloader/beaconsync.go)."""
+
+HEADER_PATIENCE = 20.0
+"""Seconds to ask for the header of a head before it is looked whether there is a newer one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PivotRules:
+    """How far behind the head a pivot is chosen, and how far before it the head may be until it moves, in blocks."""
+
+    distance: int = DISTANCE
+    longest_way: int = LONGEST_WAY
+
+
+BEHIND = PivotRules()
+"""For a head that moves."""
+
+FIXED = PivotRules(0, 1 << 62)
+"""For a head that is followed no further: it is the pivot itself."""
+
+
+@dataclass(slots=True, eq=False)
+class PivotChooser:
+    """What choosing needs. `pivot`: the block chosen last, perhaps in an earlier run.
+
+    moved: called with each new pivot; writes it down and tells who asks for state. is_stale: set by whoever finds that
+    peers who served the pivot's state have nothing of it any more.
+    """
+
+    feed: HeadFeed
+    headers: HeaderDownload
+    rules: PivotRules
+    pivot: Header | None
+    moved: Callable[[Header], Awaitable[None]]
+    is_stale: bool = False
+    recent: bool = False
+    """Whether only the newest headers are wanted."""
+    only: bytes | None = None
+    """The one block that may be the pivot, if there is such a one."""
+    head: Header | None = None
+    """The newest trusted head whose header is known."""
+
+
+async def run_pivot(chooser: PivotChooser, *, task_status: trio.TaskStatus[Header] = trio.TASK_STATUS_IGNORED) -> None:
+    """Follow trusted heads, and report the first pivot; then move it whenever it must be, until cancelled.
+
+    Raises VerificationFailed if a head breaks a rule of the network.
+    """
+    changes = chooser.headers.changes
+    started = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_follow_heads, chooser)
+        while True:
+            changed = changes.next()
+            candidate = next_pivot(chooser)
+            if candidate is not None:
+                chooser.is_stale = False
+                chooser.pivot = candidate
+                await chooser.moved(candidate)
+            if not started and chooser.pivot is not None and _is_settled(chooser):
+                started = True
+                task_status.started(chooser.pivot)
+            await changed.wait()
+
+
+def _is_settled(chooser: PivotChooser) -> bool:
+    """Whether the way to the newest head is proven, so that the pivot is one that was chosen in its light."""
+    head, store = chooser.head, chooser.headers.chain.store
+    if head is None or store.top is None or store.top.hash != head.hash:
+        return False
+    return chooser.only is None or (chooser.pivot is not None and chooser.pivot.hash == chooser.only)
+
+
+async def _follow_heads(chooser: PivotChooser) -> None:
+    """Hand each new head to the download of headers, which proves the way to it."""
+    download = chooser.headers
+    head: TrustedHead | None = None
+    followed = b""
+    while True:
+        head = await chooser.feed.newer_than(head)
+        while head.block_hash != followed:
+            header = chooser.feed.known_header(head.block_hash) or await _fetch(download, head.block_hash)
+            if header is not None:
+                followed, chooser.head = header.hash, header
+                if chooser.recent and download.chain.store.top is None:
+                    download.chain.floor = recent_floor(header.number)
+                download.pool.set_head(header.number, header.timestamp)
+                download.chain.follow(header)
+                download.changes.ring()
+            head = chooser.feed.head or head
+
+
+async def _fetch(download: HeaderDownload, block_hash: bytes) -> Header | None:
+    """The header from a peer; None if nobody sends it in time: there may be a newer head then."""
+    try:
+        return await fetch_header(download.pool, download.changes, block_hash, HEADER_PATIENCE)
+    except StateUnavailable:
+        return None
+
+
+def next_pivot(chooser: PivotChooser) -> Header | None:
+    """The block that the pivot must move to, None while it may stay or nothing better is proven yet."""
+    store, rules, pivot = chooser.headers.chain.store, chooser.rules, chooser.pivot
+    if store.top is None:
+        return None
+    number = max(0, store.top.number - rules.distance)
+    candidate = store.header(number) if store.holds(number) else None
+    if candidate is None or (pivot is not None and candidate.hash == pivot.hash):
+        return None
+    if pivot is None or chooser.is_stale or store.top.number - pivot.number > rules.longest_way:
+        return candidate
+    if store.holds(pivot.number) and store.hash_of(pivot.number) not in (None, pivot.hash):
+        return candidate  # the chain was reorganised below it
+    return None
