@@ -141,12 +141,13 @@ def serve(
 @click.option("--accounts", default=1_000_000, show_default=True)
 @click.option("--slots", default=1_400_000, show_default=True)
 @click.option("--codes", default=50_000, show_default=True)
+@click.option("--healing", is_flag=True, help="Measure instead how that state is healed after some of it has changed.")
 @AS_JSON
-def bench(accounts: int, slots: int, codes: int, as_json: bool) -> int:
+def bench(accounts: int, slots: int, codes: int, healing: bool, as_json: bool) -> int:
     """Measure the kernels, then a whole sync from a second process over loopback."""
     from ethsync.commands.bench import run
 
-    return run(accounts, slots, codes, as_json)
+    return run(accounts, slots, codes, healing, as_json)
 
 
 @commands.command()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -13,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import trio
 
-from ethsync.commands.child import open_serving_process
+from ethsync.commands import healing_bench
+from ethsync.commands.child import sync_in_process
 from ethsync.commands.header_bench import measure_headers
 from ethsync.commands.kernel_bench import measure_kernels
 from ethsync.commands.places import synthetic_datadir
-from ethsync.errors import EthsyncError
 from ethsync.serve.spec import SyntheticSpec
 from ethsync.serve.synthetic import create_synthetic
 from ethsync.store.datadir import open_datadir
@@ -31,10 +29,12 @@ SLOTS_PER_CONTRACT = 28
 """Slots for each contract with storage: 1.4 million for 50,000, as in the figures to be reached."""
 
 
-def run(accounts: int, slots: int, codes: int, as_json: bool) -> int:
+def run(accounts: int, slots: int, codes: int, healing: bool, as_json: bool) -> int:
     """Measure and print; return 0. Raises EthsyncError."""
     contracts = min(max(slots // SLOTS_PER_CONTRACT, min(slots, 1)), accounts)
     spec = SyntheticSpec(accounts=accounts, contracts=contracts, slots=slots, codes=min(codes, accounts))
+    if healing:
+        return healing_bench.run(spec, as_json)
     state = synthetic_datadir(spec)
     state.parent.mkdir(parents=True, exist_ok=True)
     click.echo(f"making the state to serve in {state}, unless it is there", err=True)
@@ -62,21 +62,9 @@ def run(accounts: int, slots: int, codes: int, as_json: bool) -> int:
 
 
 async def _sync(spec: SyntheticSpec, state: Path) -> dict[str, Any]:
-    """Sync in a process of its own, as a user would; return its report."""
-    async with open_serving_process("--synthetic", str(spec), "--datadir", str(state)) as server:
-        with tempfile.TemporaryDirectory(prefix="ethsync-bench-") as place:
-            report = Path(place) / "report.json"
-            command = [
-                sys.executable, "-m", "ethsync", "snap", "--network", server.genesis, "--peer", server.enode,
-                "--head", server.head, "--datadir", str(Path(place) / "state"), "--report", str(report),
-            ]  # fmt: skip
-            done = await trio.run_process(
-                command, check=False, capture_stdout=True, capture_stderr=True, stdin=subprocess.DEVNULL
-            )
-            if done.returncode:
-                raise EthsyncError(f"the sync failed: {done.stderr.decode(errors='replace').strip()}")
-            found: dict[str, Any] = json.loads(report.read_text())
-            return found
+    """Sync from a process of its own; return the report."""
+    with tempfile.TemporaryDirectory(prefix="ethsync-bench-") as place:
+        return await sync_in_process(spec, state, Path(place))
 
 
 def _lines(result: Mapping[str, Any]) -> list[str]:

@@ -1,14 +1,15 @@
-"""A serving peer in a process of its own: for the demo and for measuring."""
+"""A serving peer in a process of its own, and a sync from one: for the demo and for measuring."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from subprocess import PIPE
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -16,6 +17,9 @@ from ethsync.errors import EthsyncError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from ethsync.serve.spec import SyntheticSpec
 
 STOP_SECONDS = 5.0
 """How long the process may take to end by itself."""
@@ -62,3 +66,23 @@ async def _end(process: trio.Process) -> None:
         await process.wait()
         return
     process.kill()
+
+
+async def sync_in_process(spec: SyntheticSpec, state: Path, place: Path) -> dict[str, Any]:
+    """Serve a synthetic state in one process and sync it into the directory `place` in another, as a user would.
+
+    Returns the report. What an earlier call left in `place` is continued. Raises EthsyncError if it fails.
+    """
+    async with open_serving_process("--synthetic", str(spec), "--datadir", str(state)) as server:
+        report = place / "report.json"
+        command = [
+            sys.executable, "-m", "ethsync", "snap", "--network", server.genesis, "--peer", server.enode,
+            "--head", server.head, "--datadir", str(place / "state"), "--report", str(report),
+        ]  # fmt: skip
+        done = await trio.run_process(
+            command, check=False, capture_stdout=True, capture_stderr=True, stdin=subprocess.DEVNULL
+        )
+        if done.returncode:
+            raise EthsyncError(f"the sync failed: {done.stderr.decode(errors='replace').strip()}")
+        found: dict[str, Any] = json.loads(report.read_text())
+        return found

@@ -110,6 +110,7 @@ async def run_download(download: Download, stages: Sequence[Stage[Any]]) -> None
             deadline = download.pool.next_pause_end(now)
             with trio.move_on_at(deadline if download.in_flight else min(deadline, patient_until)):
                 await changed.wait()
+        _keep_time(stages, trio.current_time())
         for scope in download.asking:
             scope.cancel()  # what is still asked for came from somebody else
 
