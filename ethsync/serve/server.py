@@ -41,13 +41,14 @@ CAPABILITIES = (*(Capability(eth.NAME, version) for version in eth.VERSIONS), Ca
 
 @dataclass(slots=True, eq=False)
 class Server:
-    """A server that listens. `states` and `profile` may be changed while it runs; new requests see the change."""
+    """A server that listens. `states`, `profile` and the chain may be changed while it runs; new requests see it."""
 
     enode: Enode
     head: Header
     network: Network
     states: ServedStates
     profile: Profile
+    service: EthService
     counters: ServerCounters = field(default_factory=ServerCounters)
     connected: int = 0
 
@@ -78,15 +79,14 @@ async def run_server(
     chain = HeaderChain(alone, head, HeaderStore(views[-1].datadir.headers))
     bound = listeners[0].socket.getsockname()
     enode = Enode(keys.identity(key.public_key), bound[0], bound[1], bound[1])
-    server = Server(enode, head, network, ServedStates(*views), profile)
-    service = EthService(network, chain, blocks)
+    server = Server(enode, head, network, ServedStates(*views), profile, EthService(network, chain, blocks))
     limiter = trio.CapacityLimiter(WORKERS)
 
     async def accept(stream: trio.SocketStream) -> None:
         server.connected += 1
         server.counters.connections += 1
         try:
-            await _serve_peer(stream, key, server, service, limiter, is_welcome=server.connected <= max_connections)
+            await _serve_peer(stream, key, server, limiter, is_welcome=server.connected <= max_connections)
         finally:
             server.connected -= 1
 
@@ -99,7 +99,6 @@ async def _serve_peer(
     stream: trio.SocketStream,
     key: coincurve.PrivateKey,
     server: Server,
-    service: EthService,
     limiter: trio.CapacityLimiter,
     *,
     is_welcome: bool,
@@ -110,7 +109,7 @@ async def _serve_peer(
         async with accept_connection(stream, key=key, hello=hello, limiter=limiter) as connection:
             if not is_welcome:
                 raise HandshakeFailed("as many peers as we take", reason=DisconnectReason.TOO_MANY_PEERS)
-            await Session(connection, service, server, limiter).run()
+            await Session(connection, server, limiter).run()
     except* PeerError:  # the peer's affair: it has been told, and others are served on
         pass
 

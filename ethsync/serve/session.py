@@ -17,7 +17,6 @@ from ethsync.wire.status import Status, encode_status
 
 if TYPE_CHECKING:
     from ethsync.rlpx.connection import Connection
-    from ethsync.serve.eth import EthService
     from ethsync.serve.server import Server
     from ethsync.serve.snap import Reply
     from ethsync.wire.snap import SnapRequest
@@ -38,11 +37,9 @@ REPLIES_WAITING = 1
 class Session:
     """Answers one peer."""
 
-    def __init__(
-        self, connection: Connection, service: EthService, server: Server, limiter: trio.CapacityLimiter
-    ) -> None:
+    def __init__(self, connection: Connection, server: Server, limiter: trio.CapacityLimiter) -> None:
         self._connection = connection
-        self._service = service
+        self._service = server.service
         self._server = server
         self._limiter = limiter
         self._numbers: Counter[SnapMessage] = Counter()
