@@ -101,34 +101,44 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
     form = Format(FORMAT_VERSION, network.name, network.chain_id, f"0x{network.genesis_hash.hex()}")
     async with _opened(options.datadir, form) as datadir:
         header = stored_pivot(datadir)
-        if header is not None and options.chain.is_fixed_at(header):
-            verified = stored_verdict(datadir)
-            if verified is not None:
-                show_pivot(progress, header)
-                _count(progress, verified)
-                progress.phase, progress.key_space, progress.verified = Phase.DONE, 1.0, 1.0
-                return verified
+        if header is not None and options.chain.is_fixed_at(header) and stored_verdict(datadir) is not None:
+            return _done(datadir, header, progress)
         check_space(datadir, options.space_floor)
         limiter = trio.CapacityLimiter(options.cores or os.cpu_count() or 1)
         header = await _download(options, datadir, header, limiter, progress)
-        progress.phase, progress.limit = Phase.VERIFYING, Limit.CPU
-        progress.verification.started = trio.current_time()
+        if stored_verdict(datadir) is None:  # a pivot that moved has taken it away
+            await _verify(datadir, header, limiter, progress)
+        return _done(datadir, header, progress)
 
-        def report(share: float) -> None:
-            progress.verified = min(share, 0.999)
 
-        findings = await verify_or_raise(datadir, header.state_root, limiter, report)
-        verified = Verified(
-            header.number, f"0x{header.hash.hex()}", f"0x{header.state_root.hex()}", findings.accounts, findings.slots,
-            findings.contracts, findings.codes, findings.bytes, int(time.time()),
-        )  # fmt: skip
-        progress.verification.ended = trio.current_time()
-        progress.verification.items = findings.accounts + findings.slots
-        progress.verification.bytes = findings.bytes
-        _count(progress, verified)
-        datadir.accounts.put(FACT_VERIFIED, json.dumps(asdict(verified)).encode(), sync=True)
-        progress.verified, progress.phase = 1.0, Phase.DONE
-        return verified
+async def _verify(datadir: Datadir, header: Header, limiter: trio.CapacityLimiter, progress: Progress) -> None:
+    """Recompute everything from the disk, and write the verdict down. Raises VerificationFailed."""
+    progress.phase, progress.limit = Phase.VERIFYING, Limit.CPU
+    progress.verification.started = trio.current_time()
+
+    def report(share: float) -> None:
+        progress.verified = min(share, 0.999)
+
+    findings = await verify_or_raise(datadir, header.state_root, limiter, report)
+    verified = Verified(
+        header.number, f"0x{header.hash.hex()}", f"0x{header.state_root.hex()}", findings.accounts, findings.slots,
+        findings.contracts, findings.codes, findings.bytes, int(time.time()),
+    )  # fmt: skip
+    progress.verification.ended = trio.current_time()
+    progress.verification.items = findings.accounts + findings.slots
+    progress.verification.bytes = findings.bytes
+    datadir.accounts.put(FACT_VERIFIED, json.dumps(asdict(verified)).encode(), sync=True)
+
+
+def _done(datadir: Datadir, header: Header, progress: Progress) -> Verified:
+    """Show the verdict that is stored, and return it."""
+    verified = stored_verdict(datadir)
+    if verified is None:
+        raise AssertionError("a state is done only once it is verified")
+    show_pivot(progress, header)
+    _count(progress, verified)
+    progress.phase, progress.key_space, progress.verified = Phase.DONE, 1.0, 1.0
+    return verified
 
 
 def stored_verdict(datadir: Datadir) -> Verified | None:
