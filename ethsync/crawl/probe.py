@@ -86,7 +86,11 @@ class Probe:
 @dataclass(slots=True)
 class _Conversation:
     connection: Connection
-    next_id: int = field(default_factory=lambda: random.randrange(1, 1 << 32))
+    rng: random.Random
+    next_id: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.next_id = self.rng.randrange(1, 1 << 32)
 
     async def ask(self, capability: str, code: int, payload: bytes, request_id: int) -> bytes:
         """Send a request; return the payload of its answer. Requests of the node are answered meanwhile."""
@@ -110,10 +114,12 @@ class _Conversation:
         return self.next_id
 
 
-async def probe_node(enode: Enode, key: coincurve.PrivateKey, fallback: ChainView | None = None) -> Probe:
+async def probe_node(
+    enode: Enode, key: coincurve.PrivateKey, fallback: ChainView | None = None, rng: random.Random | None = None
+) -> Probe:
     """Look at one node. Never raises because of what the node does: see `Probe.error`.
 
-    `fallback` is what our Status says to a node that waits for it before it sends its own.
+    `fallback` is what our Status says to a node that waits for it before it sends its own; `rng` chooses what is asked.
     """
     found = Probe(enode)
     try:
@@ -127,7 +133,7 @@ async def probe_node(enode: Enode, key: coincurve.PrivateKey, fallback: ChainVie
         async with open_connection(
             stream, key=key, remote_public_key=enode.public_key, hello=our_hello(key)
         ) as connection:
-            await _look(_Conversation(connection), found, fallback)
+            await _look(_Conversation(connection, rng or random.Random()), found, fallback)
     except PeerError as error:
         found.error = str(error)
         if isinstance(error, PeerGone):
@@ -188,7 +194,7 @@ async def _head(conversation: _Conversation, found: Probe) -> Header | None:
 
 async def _try_snap(conversation: _Conversation, root: bytes) -> tuple[Snap, int]:
     """Ask for a few accounts from a random place on, and prove them."""
-    origin, request_id = random.randbytes(32), conversation.new_id()
+    origin, request_id = conversation.rng.randbytes(32), conversation.new_id()
     request = GetAccountRange(request_id, root, origin, MAX_KEY, SAMPLE_BYTES)
     try:
         payload = await conversation.ask(snap.NAME, SnapMessage.GET_ACCOUNT_RANGE, request.encode(), request_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from random import Random
 
 import coincurve
 import pytest
@@ -32,7 +33,7 @@ NETWORK = demo_network()
 
 async def look_at(view: StateView, profile: str) -> Probe:
     async with open_server(view, network=NETWORK, profile=PROFILES[profile]) as server:
-        return await probe_node(server.enode, KEY)
+        return await probe_node(server.enode, KEY, rng=Random(1))
 
 
 async def test_a_node_that_serves_its_head_is_seen_to_serve_it(view: StateView) -> None:

@@ -75,9 +75,9 @@ async def test_no_node_is_dialled_twice_within_35_seconds(
                 dialer.offer(Source.STORED, each)
             await trio.sleep(5)
     for number in range(1, 6):
-        waits = [b - a for a, b in itertools.pairwise(nodes.dialled(number))]
         assert nodes.dialled(number)
-        assert all(wait >= REDIAL for wait in waits)
+        # Added as the dial pool does: a difference of two times of the clock is rounded, to 34.99999999999997 s.
+        assert all(b >= a + REDIAL for a, b in itertools.pairwise(nodes.dialled(number)))
     assert len(nodes.dialled(1)) >= 4
 
 
