@@ -115,8 +115,9 @@ async def run_headers(
                 nursery.start_soon(_merge, download, chain.mergeable.popleft())
             _tell_off(download)
             await _write(download)
-            if chain.done:
+            if chain.done and not download.finished.is_set():
                 download.finished.set()
+                download.changes.ring()
             hurry = download.last_served + HURRY if chain.waiting else float("inf")
             with trio.move_on_at(min(pool.next_pause_end(now), hurry, _later(chain.stalled()[0], now))):
                 await changed.wait()

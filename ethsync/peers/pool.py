@@ -95,6 +95,11 @@ class PeerPool:
         """Bytes received over all connections."""
         return self.wire_bytes + sum(peer.connection.bytes_received for peer in self.peers.values())
 
+    @property
+    def awaits_peers(self) -> bool:
+        """Whether nobody is connected, and peers are looked for."""
+        return not self.peers and self.explain is not None
+
     def set_head(self, number: int, timestamp: int) -> None:
         """Our head is this block now: peers are told of its fork and judged by it."""
         before = self.view.fork_id

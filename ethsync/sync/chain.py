@@ -16,6 +16,7 @@ from ethsync.heads.source import FixedHead, run_head_source
 from ethsync.store.schema import FACT_MIXED, FACT_PIVOT, FACT_VERIFIED, header_key
 from ethsync.sync.context import Pivot
 from ethsync.sync.heads import fetch_header
+from ethsync.sync.patience import Patience
 from ethsync.sync.pivots import BEHIND, FIXED, PivotChooser, PivotRules, run_pivot
 from ethsync.wire.headers import Header, decode_header
 
@@ -67,16 +68,23 @@ class Chain:
     async def headers_held(self) -> None:
         """Wait until all headers that are wanted are on the disk. Raises StateUnavailable if nobody sends any more."""
         download = self._download
-        while download is not None and not download.finished.is_set():
-            before = download.chain.counters.items
-            with trio.move_on_after(self._patience):
-                await download.finished.wait()
-            if not download.finished.is_set() and download.chain.counters.items == before:
+        if download is None:
+            return
+        patience, held = Patience(self._patience, trio.current_time()), -1
+        while not download.finished.is_set():
+            changed, now = download.changes.next(), trio.current_time()
+            if download.chain.counters.items != held:
+                held = download.chain.counters.items
+                patience.renew(now)
+            patient_until = patience.look(now, excused=download.pool.awaits_peers)
+            if now >= patient_until:
                 below = download.chain.store.below
                 raise StateUnavailable(
                     f"no connected peer sends header {below.number if below else 'of the head'}",
                     hint="everything so far is kept: run the same command again, or with --headers recent",
                 )
+            with trio.move_on_at(patient_until):
+                await changed.wait()
 
 
 @asynccontextmanager

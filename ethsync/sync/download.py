@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ethsync.peers.pool import PeerPool
     from ethsync.peers.track import RequestKind
     from ethsync.sync.changes import Changes
+    from ethsync.sync.patience import Patience
     from ethsync.sync.progress import Progress
     from ethsync.sync.stage import Stage
 
@@ -31,10 +32,6 @@ UNPROVEN_BYTES = 24 << 20
 REPLY_SLACK = 256 << 10
 """Bytes that a reply may have beyond twice what was asked for (geth p2p/tracker allows the double): proofs of 128 nodes
 take 68 KiB, and the last code or slot may go over the limit."""
-
-PATIENCE = 60.0
-"""Seconds without a useful answer from anyone before the sync ends: peers serve a state for 128 blocks, 25 minutes,
-so a minute of nothing but empty answers means that it is gone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,11 +52,10 @@ class Download:
     changes: Changes
     progress: Progress
     state_root: bytes
-    patience: float = PATIENCE
+    patience: Patience
     on_stale: Callable[[], None] = lambda: None
     """Called when most peers that have served state before have nothing of this one any more."""
     in_flight: int = 0
-    last_served: float = 0.0
     late: list[LateReply] = field(default_factory=list)
     """Replies to be looked at; their bytes count as unproven."""
     asking: set[trio.CancelScope] = field(default_factory=set)
@@ -69,7 +65,7 @@ class Download:
     def move(self, state_root: bytes) -> None:
         """Another state is asked for now: what peers did not have of the last one says nothing of it."""
         self.state_root = state_root
-        self.last_served = trio.current_time()
+        self.patience.renew(trio.current_time())
         self._without.clear()
         for peer in self.pool.peers.values():
             peer.record.forgive()
@@ -79,7 +75,7 @@ class Download:
         """Record how a request ended, and whether too many have nothing of the state any more."""
         self.pool.note(peer, kind, outcome)
         if outcome is Outcome.SERVED:
-            self.last_served = trio.current_time()
+            self.patience.renew(trio.current_time())
             self._without.discard(peer.number)
         elif outcome is Outcome.EMPTY and peer.record.has_served_state:
             self._without.add(peer.number)
@@ -93,13 +89,12 @@ async def run_download(download: Download, stages: Sequence[Stage[Any]]) -> None
 
     Raises StateUnavailable when nobody serves the state any more; what is stored stays.
     """
-    download.last_served = trio.current_time()
     async with trio.open_nursery() as nursery:
         while not all(stage.done for stage in stages):
             changed = download.changes.next()
             now = trio.current_time()
             _keep_time(stages, now)
-            patient_until = download.last_served + download.patience
+            patient_until = download.patience.look(now, excused=download.pool.awaits_peers)
             # At the end of patience only those count who did not fail yet: silent ones would be asked for ever.
             may_ask = now < patient_until or any(peer.record.promising for peer in download.pool.peers.values())
             _take_late(download, nursery)
@@ -213,7 +208,7 @@ async def _process(download: Download, peer: Peer, stage: Stage[Any], job: Any, 
     except MalformedMessage as error:
         outcome, fault = Outcome.MALFORMED, str(error)
     if outcome is Outcome.SERVED:
-        download.last_served = trio.current_time()
+        download.patience.renew(trio.current_time())
     download.pool.note(peer, stage.kind, outcome, fault)
 
 

@@ -8,6 +8,7 @@ import trio
 
 from ethsync.errors import ConfigError, Disproved, MalformedMessage, PeerGone, RequestTimeout, StateUnavailable
 from ethsync.peers.track import Outcome, RequestKind
+from ethsync.sync.patience import Patience
 from ethsync.sync.shortage import HEADER, shortage
 from ethsync.wire.eth import GetBlockHeaders, decode_block_headers
 from ethsync.wire.headers import Header, decode_header
@@ -52,11 +53,13 @@ def check_header(block_hash: bytes, payload: bytes) -> Header | None:
 async def fetch_header(pool: PeerPool, changes: Changes, block_hash: bytes, patience: float) -> Header:
     """Ask every peer at once, newcomers too, until one has the header. Raises StateUnavailable after `patience` s.
 
-    One after another would not do: each silent peer takes its whole timeout.
+    One after another would not do: each silent peer takes its whole timeout. While nobody is connected, and peers are
+    looked for, patience does not run.
     """
     found: list[Header] = []
     asked: set[int] = set()
-    with trio.move_on_after(patience):
+    left = Patience(patience, trio.current_time())
+    with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
 
             async def ask(peer: Peer) -> None:
@@ -69,6 +72,7 @@ async def fetch_header(pool: PeerPool, changes: Changes, block_hash: bytes, pati
 
             while True:
                 changed = changes.next()
+                scope.deadline = left.look(trio.current_time(), excused=pool.awaits_peers)
                 for peer in list(pool.peers.values()):
                     if peer.number not in asked and _may_be_asked(peer):
                         asked.add(peer.number)

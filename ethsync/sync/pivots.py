@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ethsync.errors import StateUnavailable
 from ethsync.headers.chain import recent_floor
 from ethsync.sync.heads import fetch_header
 
@@ -122,10 +121,9 @@ async def _follow_heads(chooser: PivotChooser) -> None:
 
 async def _fetch(download: HeaderDownload, block_hash: bytes) -> Header | None:
     """The header from a peer; None if nobody sends it in time: there may be a newer head then."""
-    try:
-        return await fetch_header(download.pool, download.changes, block_hash, HEADER_PATIENCE)
-    except StateUnavailable:
-        return None
+    with trio.move_on_after(HEADER_PATIENCE):
+        return await fetch_header(download.pool, download.changes, block_hash, float("inf"))
+    return None
 
 
 def next_pivot(chooser: PivotChooser) -> Header | None:

@@ -31,6 +31,7 @@ from ethsync.sync.download import Download, run_download
 from ethsync.sync.healing import HealingStage, healed_trie
 from ethsync.sync.local_trie import LocalTrie, local_accounts
 from ethsync.sync.page_updates import UpdatedPage, page_writes
+from ethsync.sync.patience import Patience
 from ethsync.sync.progress import Phase
 from ethsync.sync.resume import OpenDebt, read_debt, reopened
 from ethsync.sync.storage import StorageStage
@@ -168,7 +169,8 @@ async def run_until_moved(
 
     Raises StateUnavailable.
     """
-    download = Download(context.pool, context.changes, context.progress, root, context.patience, pivot.on_stale)
+    patience = Patience(context.patience, trio.current_time())
+    download = Download(context.pool, context.changes, context.progress, root, patience, pivot.on_stale)
 
     async def follow() -> None:
         known = root

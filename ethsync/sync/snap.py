@@ -27,8 +27,8 @@ from ethsync.store.writer import Writer, check_space, run_writer
 from ethsync.sync.chain import ChainOptions, open_chain, show_pivot, stored_pivot
 from ethsync.sync.changes import Changes
 from ethsync.sync.context import SyncContext
-from ethsync.sync.download import PATIENCE
 from ethsync.sync.meter import read_meters, run_meter
+from ethsync.sync.patience import PATIENCE
 from ethsync.sync.pipeline import download_state
 from ethsync.sync.progress import Limit, Phase, Progress
 from ethsync.sync.resume import read_kept

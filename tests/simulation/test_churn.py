@@ -83,16 +83,15 @@ async def test_a_sync_that_is_cut_off_for_an_hour_goes_on_within_a_minute(
             synced, ended = Synced(Progress(trio.current_time())), trio.Event()
 
             async def sync() -> None:
-                options = SnapOptions(
-                    NETWORK, [], only_block(view.header.hash), tmp_path / "node", 0, 2 * HOUR, Finding(wires.options)
-                )
+                finding = Finding(wires.options)
+                options = SnapOptions(NETWORK, [], only_block(view.header.hash), tmp_path / "node", 0, finding=finding)
                 synced.verified = await run_snap(options, synced.progress)
                 ended.set()
 
             def served() -> int:
                 return sum(server.counters.total_leaf_bytes for server in servers)
 
-            # Given a sync that has begun, of one who is patient, and an hour without network
+            # Given a sync that has begun, and an hour without network
             nursery.start_soon(sync)
             await trio.sleep(5)
             assert served() > 0

@@ -8,11 +8,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from ethsync.errors import StateUnavailable
 from ethsync.peers.peer import Request, run_peer
 from ethsync.peers.pool import PeerPool
 from ethsync.peers.track import START_BUDGET, Outcome, RequestKind
 from ethsync.sync.changes import Changes
 from ethsync.sync.download import REPLY_SLACK, Download, run_download
+from ethsync.sync.patience import PATIENCE, Patience
 from ethsync.sync.progress import Progress, Stage
 from ethsync.wire import rlp
 from ethsync.wire.snap import GetAccountRange, SnapMessage
@@ -61,6 +63,10 @@ class OneJob:
         return Outcome.SERVED
 
 
+def download(pool: PeerPool, changes: Changes) -> Download:
+    return Download(pool, changes, Progress(0.0), bytes(32), Patience(PATIENCE, trio.current_time()))
+
+
 def arrive(stub: StubConnection, request_id: int, size: int) -> None:
     """A reply of exactly so many bytes comes."""
     payload = rlp.encode([request_id, bytes(size - 9)])
@@ -78,7 +84,7 @@ async def test_a_reply_may_have_twice_what_was_asked_for_and_some_slack(
     peer, stub = stub_peer()
     pool.peers = {peer.number: peer}
     nursery.start_soon(run_peer, peer)
-    nursery.start_soon(run_download, Download(pool, changes, Progress(0.0), bytes(32)), [stage])
+    nursery.start_soon(run_download, download(pool, changes), [stage])
     await wait_all_tasks_blocked()
     arrive(stub, 1, size)
     await wait_all_tasks_blocked()
@@ -86,4 +92,41 @@ async def test_a_reply_may_have_twice_what_was_asked_for_and_some_slack(
     assert stage.sizes == ([size] if accepted else [])
     assert stage.given_back == (not accepted)
     assert pool.outcomes == {(ACCOUNTS, Outcome.SERVED if accepted else Outcome.MALFORMED): 1}
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("looked_for", [False, True])
+async def test_patience_runs_while_nobody_is_connected_unless_peers_are_looked_for(
+    looked_for: bool, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    changes, stage = Changes(), OneJob()
+    pool = PeerPool(changes.ring, VIEW)
+    failures: list[ExceptionGroup[StateUnavailable]] = []
+
+    async def run() -> None:
+        try:
+            await run_download(download(pool, changes), [stage])
+        except* StateUnavailable as error:
+            failures.append(error)
+
+    # Given a sync that has nobody to ask for an hour
+    if looked_for:
+        pool.explain = lambda now: "nobody answers"
+    nursery.start_soon(run)
+    await trio.sleep(PATIENCE - 1)
+    assert not failures
+    await trio.sleep(3600.0)
+    # Then it has ended only if nobody can come by himself;
+    assert len(failures) == (not looked_for)
+    if looked_for:
+        # otherwise it goes on with the first who comes,
+        peer, stub = stub_peer()
+        nursery.start_soon(run_peer, peer)
+        pool.peers = {peer.number: peer}
+        changes.ring()
+        await wait_all_tasks_blocked()
+        assert len(stub.sent) == 1
+        # and ends when that one has nothing.
+        await trio.sleep(PATIENCE + 31)
+        assert len(failures) == 1
     nursery.cancel_scope.cancel()

@@ -70,6 +70,26 @@ async def test_nobody_having_it_ends_after_the_patience(autojump_clock: trio.tes
     assert trio.current_time() - started == pytest.approx(PATIENCE)
 
 
+async def test_while_peers_are_looked_for_and_none_is_connected_patience_does_not_run(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # Given that nobody is found for an hour, and then one who does not answer
+    changes = Changes()
+    pool = PeerPool(changes.ring, VIEW, explain=lambda now: "nobody answers")
+
+    async def come() -> None:
+        await trio.sleep(3600)
+        pool.peers = {1: stub_peer(1)[0]}
+        changes.ring()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(come)
+        with pytest.raises(StateUnavailable):
+            await fetch_header(pool, changes, HEADER.hash, PATIENCE)
+    # Then that one has the whole time.
+    assert trio.current_time() == pytest.approx(3600 + PATIENCE)
+
+
 def test_another_header_is_a_lie_and_none_is_not() -> None:
     assert check_header(HEADER.hash, BlockHeaders(1, ()).encode()) is None
     assert check_header(HEADER.hash, BlockHeaders(1, (HEADER.raw,)).encode()) == HEADER
