@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ethsync.errors import ConfigError, DatadirBusy, DatadirMismatch, DiskFull
 from ethsync.store.leveldb import Database
+from ethsync.store.patches import Overlay, last_step
 from ethsync.store.schema import FACT_FORMAT, FORMAT_VERSION, Format, decode_format
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ class Shape:
 
 
 LEDGER = "ledger"
+PATCHES = "patches"
+LAYERS = {"accounts": b"a", "bundles": b"b", "storage": b"s", LEDGER: b"l"}
+"""What following changes, and by which letter its records begin."""
 
 DATABASES = {
     "accounts": Shape(1, 32 << 20),
@@ -34,6 +38,7 @@ DATABASES = {
     "codes": Shape(0, 64 << 20),
     "headers": Shape(0, 4 << 20),
     LEDGER: Shape(0, 4 << 20),
+    PATCHES: Shape(0, 16 << 20),
 }
 """A neighbourhood is a 256th of the account key space, and one contract. Every flush overlaps the one before it and is
 merged with it, so fewer, larger flushes write less; codes come in random order, for which this counts most."""
@@ -58,9 +63,24 @@ class Datadir:
     codes: Database
     headers: Database
     ledger: Database
+    patches: Database
+
+    def lay_over(self) -> None:
+        """Have what following changed laid over the databases, if there is something; to be called when that changes.
+
+        Without it, reading costs what it would cost if nobody had ever followed.
+        """
+        is_patched = last_step(self.patches) > 0
+        for name, layer in LAYERS.items():
+            database: Database = getattr(self, name)
+            if (database.overlay is not None) != is_patched:
+                database.overlay = Overlay(self.patches, layer) if is_patched else None
 
     def databases(self) -> tuple[Database, ...]:
-        """All databases, in the order in which they must reach the disk: the ledger relies on the others."""
+        """All databases, in the order in which they must reach the disk: the ledger relies on the others.
+
+        But for the patches: each step forces itself to the disk.
+        """
         return self.bundles, self.storage, self.codes, self.headers, self.accounts, self.ledger
 
 
@@ -82,7 +102,9 @@ def open_datadir(path: Path, create: Format | None = None) -> Iterator[Datadir]:
             stack.enter_context(_locked(path))
         opened = {name: _open(stack, path / name, create is not None, shape) for name, shape in DATABASES.items()}
         found = _check_format(path, opened["accounts"], create)
-        yield Datadir(path, found, **opened)
+        datadir = Datadir(path, found, **opened)
+        datadir.lay_over()
+        yield datadir
 
 
 def claim(path: Path) -> None:
@@ -110,6 +132,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _open(stack: ExitStack, path: Path, create: bool, shape: Shape) -> Database:
+    create = create or path.name == PATCHES  # directories from before there was following do not have it
     database = Database(path, create=create, neighbourhood=shape.neighbourhood, write_buffer=shape.write_buffer)
     stack.callback(database.close)
     return database

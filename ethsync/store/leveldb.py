@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from ethsync.store.patches import Overlay
+
 try:
     import plyvel
 except ImportError:  # CPython 3.13 and later
@@ -60,6 +62,8 @@ class Database:
     def __init__(self, path: Path, *, create: bool, neighbourhood: int = 0, write_buffer: int = WRITE_BUFFER) -> None:
         self.path = path
         self.neighbourhood = neighbourhood
+        self.overlay: Overlay | None = None
+        """Changes that are laid over what is stored whenever it is read; writing does not concern them."""
         with self._translated():
             self._db = plyvel.DB(
                 str(path),
@@ -102,6 +106,11 @@ class Database:
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a key, or None. Checksums are verified."""
+        overlay = self.overlay
+        return self.get_stored(key) if overlay is None else overlay.get(self, key)
+
+    def get_stored(self, key: bytes) -> bytes | None:
+        """As `get`, without the changes that are laid over it."""
         with self._translated():
             value: bytes | None = self._db.get(self._place(key), verify_checksums=True)
             return value
@@ -111,6 +120,15 @@ class Database:
 
         The prefix is a family, or more. In a database with neighbourhoods of more than one byte it must reach beyond.
         """
+        overlay = self.overlay
+        if overlay is None:
+            return self.scan_stored(prefix, start=start, keys_only=keys_only)
+        return overlay.scan(self, prefix, start, keys_only)
+
+    def scan_stored(
+        self, prefix: bytes, *, start: bytes = b"", keys_only: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """As `scan`, without the changes that are laid over it."""
         near = self.neighbourhood
         if len(prefix) > near or not near or prefix[:1] == FACTS:
             yield from self._run(self._place(prefix), b"", start, keys_only)
@@ -137,6 +155,11 @@ class Database:
 
     def neighbourhoods(self, first: bytes = b"") -> Iterator[bytes]:
         """Every neighbourhood that holds something, in order, from one on. Skips what is in them: one seek for each."""
+        overlay = self.overlay
+        return self.stored_neighbourhoods(first) if overlay is None else overlay.neighbourhoods(self, first)
+
+    def stored_neighbourhoods(self, first: bytes = b"") -> Iterator[bytes]:
+        """As `neighbourhoods`, without the changes that are laid over it."""
         with self._translated(), self._db.raw_iterator(verify_checksums=True, fill_cache=False) as found:
             found.seek(first)
             while found.valid():
