@@ -35,12 +35,13 @@ take 68 KiB, and the last code or slot may go over the limit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LateReply:
-    """A reply that came after its request had been given up."""
+class Reply:
+    """A reply to be looked at, and the state root that was wanted when it was asked for."""
 
     peer: Peer
     stage: Stage[Any]
     job: Any
+    root: bytes
     payload: bytes
 
 
@@ -56,8 +57,8 @@ class Download:
     on_stale: Callable[[], None] = lambda: None
     """Called when most peers that have served state before have nothing of this one any more."""
     in_flight: int = 0
-    late: list[LateReply] = field(default_factory=list)
-    """Replies to be looked at; their bytes count as unproven."""
+    late: list[Reply] = field(default_factory=list)
+    """Those that came after their requests had been given up; their bytes count as unproven."""
     asking: set[trio.CancelScope] = field(default_factory=set)
     """Requests that wait for their replies."""
     _without: set[int] = field(default_factory=set)
@@ -71,13 +72,13 @@ class Download:
             peer.record.forgive()
         self.changes.ring()
 
-    def note(self, peer: Peer, kind: RequestKind, outcome: Outcome) -> None:
-        """Record how a request ended, and whether too many have nothing of the state any more."""
-        self.pool.note(peer, kind, outcome)
+    def note(self, peer: Peer, kind: RequestKind, outcome: Outcome, root: bytes, why: str = "") -> None:
+        """Record how a request under a state root ended, and whether too many have nothing of that state any more."""
+        self.pool.note(peer, kind, outcome, why)
         if outcome is Outcome.SERVED:
             self.patience.renew(trio.current_time())
             self._without.discard(peer.number)
-        elif outcome is Outcome.EMPTY and peer.record.has_served_state:
+        elif outcome is Outcome.EMPTY and root == self.state_root and peer.record.has_served_state:
             self._without.add(peer.number)
             servers = [other.number for other in self.pool.peers.values() if other.record.has_served_state]
             if 2 * len(self._without.intersection(servers)) > len(servers):
@@ -141,9 +142,9 @@ def _take_late(download: Download, nursery: trio.Nursery) -> None:
         nursery.start_soon(_use_late, download, reply)
 
 
-async def _use_late(download: Download, reply: LateReply) -> None:
+async def _use_late(download: Download, reply: Reply) -> None:
     try:
-        await _process(download, reply.peer, reply.stage, reply.job, reply.payload)
+        await _process(download, reply)
     finally:
         download.progress.unproven_bytes -= len(reply.payload)
         download.in_flight -= 1
@@ -152,12 +153,13 @@ async def _use_late(download: Download, reply: LateReply) -> None:
 
 async def _ask(download: Download, peer: Peer, stage: Stage[Any], job: Any) -> None:
     """One request and all that follows from it."""
+    root = download.state_root
     try:
         payload = await _request(download, peer, stage, job)
         if payload is not None:
             download.progress.unproven_bytes += len(payload)
             try:
-                await _process(download, peer, stage, job, payload)
+                await _process(download, Reply(peer, stage, job, root, payload))
             finally:
                 download.progress.unproven_bytes -= len(payload)
     finally:
@@ -168,10 +170,12 @@ async def _ask(download: Download, peer: Peer, stage: Stage[Any], job: Any) -> N
 async def _request(download: Download, peer: Peer, stage: Stage[Any], job: Any) -> bytes | None:
     """The payload of the reply, None if there is none in time. One that comes later is used if it still can be."""
 
+    root = download.state_root
+
     def came_late(payload: bytes) -> None:
         if download.progress.unproven_bytes < UNPROVEN_BYTES:
             download.progress.unproven_bytes += len(payload)
-            download.late.append(LateReply(peer, stage, job, payload))
+            download.late.append(Reply(peer, stage, job, root, payload))
             download.changes.ring()
 
     outcome: Outcome | None = None
@@ -194,22 +198,21 @@ async def _request(download: Download, peer: Peer, stage: Stage[Any], job: Any) 
     return None
 
 
-async def _process(download: Download, peer: Peer, stage: Stage[Any], job: Any, payload: bytes) -> None:
+async def _process(download: Download, reply: Reply) -> None:
+    peer, stage, job, size = reply.peer, reply.stage, reply.job, len(reply.payload)
     fault = ""
     try:
-        if len(payload) > 2 * job.budget + REPLY_SLACK:
+        if size > 2 * job.budget + REPLY_SLACK:
             stage.give_back(job)
-            raise MalformedMessage(f"{peer} sent {len(payload)} bytes where about {job.budget} were asked for")
-        outcome = await stage.process(job, payload)
+            raise MalformedMessage(f"{peer} sent {size} bytes where about {job.budget} were asked for")
+        outcome = await stage.process(job, reply.payload)
     except Disproved as error:
         download.pool.note(peer, stage.kind, Outcome.DISPROVED)
         download.pool.drop(peer, error)
         return
     except MalformedMessage as error:
         outcome, fault = Outcome.MALFORMED, str(error)
-    if outcome is Outcome.SERVED:
-        download.patience.renew(trio.current_time())
-    download.pool.note(peer, stage.kind, outcome, fault)
+    download.note(peer, stage.kind, outcome, reply.root, fault)
 
 
 def _unavailable(download: Download) -> StateUnavailable:

@@ -63,6 +63,16 @@ class OneJob:
         return Outcome.SERVED
 
 
+@dataclass
+class Emptied(OneJob):
+    """A stage for which nothing comes."""
+
+    async def process(self, job: Job, payload: bytes) -> Outcome:
+        await trio.lowlevel.checkpoint()
+        self.give_back(job)
+        return Outcome.EMPTY
+
+
 def download(pool: PeerPool, changes: Changes) -> Download:
     return Download(pool, changes, Progress(0.0), bytes(32), Patience(PATIENCE, trio.current_time()))
 
@@ -129,4 +139,54 @@ async def test_patience_runs_while_nobody_is_connected_unless_peers_are_looked_f
         # and ends when that one has nothing.
         await trio.sleep(PATIENCE + 31)
         assert len(failures) == 1
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_state_is_stale_when_most_who_served_it_have_nothing_of_it_any_more() -> None:
+    changes = Changes()
+    pool = PeerPool(changes.ring, VIEW)
+    found = download(pool, changes)
+    stale: list[bytes] = []
+    found.on_stale = lambda: stale.append(found.state_root)
+    peers = [stub_peer(number, bytes([number]) * 64)[0] for number in range(1, 6)]
+    pool.peers = {peer.number: peer for peer in peers}
+    # Given four peers that served the state, and one that never had anything
+    for peer in peers[:4]:
+        found.note(peer, ACCOUNTS, Outcome.SERVED, found.state_root)
+    found.note(peers[4], ACCOUNTS, Outcome.EMPTY, found.state_root)
+    # When half of them have nothing of it any more, it may be chance;
+    for peer in peers[:2]:
+        found.note(peer, ACCOUNTS, Outcome.EMPTY, found.state_root)
+    # one who serves again takes back what it said;
+    found.note(peers[0], ACCOUNTS, Outcome.SERVED, found.state_root)
+    found.note(peers[2], ACCOUNTS, Outcome.EMPTY, found.state_root)
+    assert not stale
+    # three of four are most of them.
+    found.note(peers[0], ACCOUNTS, Outcome.EMPTY, found.state_root)
+    assert stale == [found.state_root]
+    # After a move nobody has said anything yet, and answers about the former state say nothing of the new one.
+    found.move(b"\1" * 32)
+    for peer in peers:
+        found.note(peer, ACCOUNTS, Outcome.EMPTY, bytes(32))
+    assert len(stale) == 1
+
+
+async def test_empty_answers_reach_whoever_moves_the_pivot(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    # Given a peer that has served state before
+    changes, stage = Changes(), Emptied()
+    pool = PeerPool(changes.ring, VIEW)
+    peer, stub = stub_peer()
+    pool.peers = {peer.number: peer}
+    pool.note(peer, ACCOUNTS, Outcome.SERVED)
+    found = download(pool, changes)
+    stale = trio.Event()
+    found.on_stale = stale.set
+    nursery.start_soon(run_peer, peer)
+    nursery.start_soon(run_download, found, [stage])
+    await wait_all_tasks_blocked()
+    # When it has nothing now
+    stub.reply(1)
+    # Then that is told.
+    with trio.fail_after(1):
+        await stale.wait()
     nursery.cancel_scope.cancel()
