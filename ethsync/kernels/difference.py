@@ -284,3 +284,65 @@ def slim_accounts(buf, offsets, lengths, out, out_offsets, out_lengths):
             copy(target + at, source + middle + 33, 33)
             at += 33
     return at
+
+
+@inlined
+def same_bytes(buf, at, size, other, place, length):
+    """Whether buf[at : at + size] is other[place : place + length]."""
+    if size != length:
+        return False
+    for k in range(size):
+        if buf[at + k] != other[place + k]:
+            return False
+    return True
+
+
+@kernel(ROWS, BYTES, INTS, INTS, OUT_BYTES, ROWS, BYTES, INTS, INTS, OUT_BYTES, OUT_INTS)
+def merge_leaves(
+    keys, buf, offsets, lengths, stays, new_keys, new_buf, new_offsets, new_lengths, fresh, source
+):  # fmt: skip
+    """Merge leaves with others that add to them or take their places; both are in key order, without equal keys.
+
+    In: leaves (n,) and new ones (p,), columns and places of values. In and out: stays (n,) uint8, 0 for a leaf that
+    goes anyway; one whose value changes goes too. Out: fresh (p,) uint8: whether a new leaf says anything new; source
+    (n + p,): for each leaf of the result its row, the new ones numbered from n on. Returns how many there are.
+    """
+    n, p = keys.shape[0], new_keys.shape[0]
+    if min(offsets.shape[0], lengths.shape[0], stays.shape[0]) < n or keys.shape[1] != 32 or new_keys.shape[1] != 32:
+        return BAD_INPUT
+    if min(new_offsets.shape[0], new_lengths.shape[0], fresh.shape[0]) < p or source.shape[0] < n + p:
+        return BAD_INPUT
+    count = np.int64(0)
+    i = np.int64(0)
+    for k in range(p):
+        if outside(new_buf, new_offsets[k], new_lengths[k]):
+            return BAD_INPUT
+        order = np.int64(1)
+        while i < n:
+            byte = 0
+            while byte < 32 and keys[i, byte] == new_keys[k, byte]:
+                byte += 1
+            order = np.int64(0) if byte == 32 else np.int64(keys[i, byte]) - np.int64(new_keys[k, byte])
+            if order >= 0:
+                break
+            if stays[i]:
+                source[count] = i
+                count += 1
+            i += 1
+        fresh[k] = 1
+        if i < n and order == 0:
+            if outside(buf, offsets[i], lengths[i]):
+                return BAD_INPUT
+            if stays[i] and same_bytes(buf, offsets[i], lengths[i], new_buf, new_offsets[k], new_lengths[k]):
+                fresh[k] = 0
+            else:
+                stays[i] = 0
+        if fresh[k]:
+            source[count] = n + k
+            count += 1
+    while i < n:
+        if stays[i]:
+            source[count] = i
+            count += 1
+        i += 1
+    return count

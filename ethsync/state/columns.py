@@ -80,6 +80,12 @@ class Leaves:
         return KEY_BYTES * len(self) + int(self.lengths.sum())
 
 
+def in_order(keys: Bytes) -> NDArray[np.bytes_]:
+    """Keys or padded paths (n, 32) as byte strings (n,), which NumPy sorts and searches as tries order them."""
+    strings: NDArray[np.bytes_] = np.ascontiguousarray(keys).view(f"S{KEY_BYTES}").reshape(-1)
+    return strings
+
+
 def no_leaves(kind: int) -> Leaves:
     """Leaves without a row."""
     return Leaves(

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SMALLEST_LEAF = 3
 """Bytes of the shortest leaf node: a list of two strings of a byte each. Short ones stand inside their parents."""
 
+_SHARES = 16.0 ** -np.arange(KEY_NIBBLES + 1)
+"""Of the key space, by the number of nibbles above a subtree."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Wanted:
@@ -40,6 +43,19 @@ class Wanted:
     def rows(self, which: Ints) -> Wanted:
         """Some of them, in the order given."""
         return Wanted(self.paths[which], self.depths[which], self.hashes[which])
+
+    def part(self, first: int, last: int) -> Wanted:
+        """Those from `first` up to but not including `last`."""
+        return Wanted(self.paths[first:last], self.depths[first:last], self.hashes[first:last])
+
+
+def join_wanted(parts: Sequence[Wanted]) -> Wanted:
+    """Nodes of several, one after another."""
+    return Wanted(
+        np.concatenate([np.empty((0, 32), np.uint8), *(part.paths for part in parts)]),
+        np.concatenate([np.empty(0, np.int64), *(part.depths for part in parts)]),
+        np.concatenate([np.empty((0, 32), np.uint8), *(part.hashes for part in parts)]),
+    )
 
 
 def root_wanted(root: bytes) -> Wanted:
@@ -94,7 +110,7 @@ def compare(buf: Bytes, offsets: Ints, lengths: Ints, at: Wanted, local: Structu
         slim(leaves) if kind == SLIM_ACCOUNT else leaves,
         cleared[:c],
         cleared_depths[:c],
-        float((equal * 16.0 ** -np.arange(KEY_NIBBLES + 1)).sum()),
+        float(equal @ _SHARES),
     )
 
 
@@ -137,11 +153,7 @@ def match_nodes(blobs: Blobs, wanted: Wanted) -> tuple[Ints, Ints]:
 def joined(parts: Sequence[Difference], kind: int) -> Difference:
     """What several calls found, as one."""
     return Difference(
-        Wanted(
-            np.concatenate([np.empty((0, 32), np.uint8), *(part.wanted.paths for part in parts)]),
-            np.concatenate([np.empty(0, np.int64), *(part.wanted.depths for part in parts)]),
-            np.concatenate([np.empty((0, 32), np.uint8), *(part.wanted.hashes for part in parts)]),
-        ),
+        join_wanted([part.wanted for part in parts]),
         join([no_leaves(kind), *(part.leaves for part in parts)]),
         np.concatenate([np.empty((0, 32), np.uint8), *(part.cleared for part in parts)]),
         np.concatenate([np.empty((0, 2), np.int64), *(part.cleared_depths for part in parts)]),

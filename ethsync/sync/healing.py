@@ -15,7 +15,7 @@ import trio
 
 from ethsync.errors import PeerError
 from ethsync.peers.track import Outcome, RequestKind
-from ethsync.state.difference import Difference, Wanted, match_nodes
+from ethsync.state.difference import Difference, Wanted, join_wanted, match_nodes
 from ethsync.state.replies import scan_blobs
 from ethsync.sync.page_updates import UpdatedPage, updated_pages
 from ethsync.sync.walk import Walk
@@ -109,11 +109,7 @@ def prove_nodes(job: NodesJob, payload: bytes) -> _Found:
     Raises MalformedMessage; Disproved for a node that was not asked for; DatadirDamaged.
     """
     blobs = scan_blobs(payload, job.nodes)
-    everything = Wanted(
-        np.concatenate([wanted.paths for _, wanted in job.parts]),
-        np.concatenate([wanted.depths for _, wanted in job.parts]),
-        np.concatenate([wanted.hashes for _, wanted in job.parts]),
-    )
+    everything = join_wanted([wanted for _, wanted in job.parts])
     rows, places = match_nodes(blobs, everything)
     came = np.zeros(len(everything), np.bool_)
     came[rows] = True

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,25 +14,40 @@ import numpy as np
 from ethsync.errors import DatadirDamaged
 from ethsync.hashing import EMPTY_TRIE_ROOT
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
-from ethsync.state.columns import Ints, Leaves, entries_of, no_leaves
-from ethsync.state.difference import Difference, Wanted, compare, joined
+from ethsync.state.columns import Ints, Leaves, entries_of, in_order, no_leaves
+from ethsync.state.difference import Difference, Wanted, compare, joined, slim
 from ethsync.state.pages import PagePath, decode_pages, decode_top, entries_of_tops, stored_path
-from ethsync.state.tries import build, structure
+from ethsync.state.tries import build, masked, structure
 from ethsync.store.schema import ACCOUNT_PAGE, STORAGE_PAGE, TOP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ethsync.state.replies import Blobs
+    from ethsync.state.tries import Structure
     from ethsync.store.datadir import Datadir
     from ethsync.store.leveldb import Database
 
-PAGES_AT_ONCE = 128
-"""Pages decoded and hashed together: with 384 leaves each some 16 MB of columns."""
+KEPT_BYTES = 96 << 20
+"""Pages kept with the references in them, some 100 bytes per leaf: as many pages as are under way at a time (`walk`),
+because nodes of a page are asked for level by level."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Page:
+    """A page with all its references."""
+
+    leaves: Leaves
+    nodes: Structure
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory, about."""
+        return self.leaves.buf.nbytes + self.nodes.nbytes
 
 
 class LocalTrie:
-    """One trie as its pages and top records are when it is opened. Used from worker threads, one after another."""
+    """One trie as its pages and top records are when it is opened. Used from worker threads."""
 
     def __init__(self, database: Database, pages: bytes, tops: bytes, depth: int, kind: int) -> None:
         """`pages`, `tops`: key prefixes of the trie's pages and top records; `depth`: of its pages, in nibbles.
@@ -39,11 +58,15 @@ class LocalTrie:
         self.database = database
         found = [(key, decode_top(record)) for key, record in database.scan(tops)]
         self._stored = [key[:-1] for key, _ in found]
-        self._depths = [key[-1] for key, _ in found]
+        self._depths = np.fromiter((key[-1] for key, _ in found), np.int64, len(found))
+        self._prefixes = np.array(self._stored, "S32")
         entries = entries_of_tops([top for _, top in found])
         self._upper = structure(entries)
         self.root = build(entries)[0].tobytes() if found else EMPTY_TRIE_ROOT
         """Root of the trie that these pages make."""
+        self._lock = Lock()
+        self._kept: OrderedDict[int, _Page] = OrderedDict()
+        self._size = 0
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -60,12 +83,15 @@ class LocalTrie:
             end += 1
         return range(first, end)
 
-    def covering(self, prefix: bytes, depth: int) -> int:
-        """Number of the page that holds everything under the first `depth` nibbles of a key; -1 if none does."""
-        page = bisect_right(self._stored, prefix) - 1
-        if page < 0 or self._depths[page] > depth:
-            return -1
-        return page if self._stored[page].hex()[: self._depths[page]] == prefix.hex()[: self._depths[page]] else -1
+    def covering(self, at: Wanted) -> Ints:
+        """Numbers of the pages that hold everything under these paths; -1 where none does."""
+        if not len(self._stored):
+            return np.full(len(at), -1)
+        pages = np.searchsorted(self._prefixes, in_order(at.paths), "right") - 1
+        depths = self._depths[pages]
+        beginnings = in_order(masked(at.paths, depths.astype(np.uint8)))
+        found: Ints = np.where((pages >= 0) & (depths <= at.depths) & (beginnings == self._prefixes[pages]), pages, -1)
+        return found
 
     def read(self, pages: Sequence[int]) -> tuple[Leaves, Ints]:
         """Leaves of some pages, and the first row of each, then their number. Raises DatadirDamaged."""
@@ -82,23 +108,36 @@ class LocalTrie:
 
     def compare(self, blobs: Blobs, places: Ints, at: Wanted) -> Difference:
         """Compare nodes, whose hashes have been checked, with this trie. Raises MalformedMessage, DatadirDamaged."""
+        pages = self.covering(at)
+        order = np.argsort(pages, kind="stable")
+        pages, places, at = pages[order], places[order], at.rows(order)
         offsets, lengths = blobs.offsets[places], blobs.lengths[places]
-        pages = np.array(
-            [self.covering(path.tobytes(), depth) for path, depth in zip(at.paths, at.depths.tolist(), strict=True)],
-            np.int64,
-        )
+        cuts = [0, *(np.flatnonzero(np.diff(pages)) + 1).tolist(), len(at)]
         parts = []
-        above = np.flatnonzero(pages < 0)
-        if len(above):
-            parts.append(compare(blobs.buf, offsets[above], lengths[above], at.rows(above), self._upper, self.kind))
-        needed = np.unique(pages[pages >= 0])
-        for k in range(0, len(needed), PAGES_AT_ONCE):
-            chunk = needed[k : k + PAGES_AT_ONCE]
-            leaves, starts = self.read(chunk.tolist())
-            inside = np.flatnonzero((pages >= chunk[0]) & (pages <= chunk[-1]))
-            local = structure(entries_of(leaves), starts[:-1])
-            parts.append(compare(blobs.buf, offsets[inside], lengths[inside], at.rows(inside), local, self.kind))
-        return joined(parts, self.kind)
+        for first, last in pairwise(cuts):
+            if first < last:
+                nodes = self._upper if pages[first] < 0 else self._page(int(pages[first])).nodes
+                here = slice(first, last)
+                parts.append(compare(blobs.buf, offsets[here], lengths[here], at.part(first, last), nodes, LEAF))
+        found = joined(parts, LEAF)
+        return replace(found, leaves=slim(found.leaves)) if self.kind == SLIM_ACCOUNT else found
+
+    def _page(self, page: int) -> _Page:
+        """A page with its references; those used last are kept."""
+        with self._lock:
+            found = self._kept.get(page)
+            if found is not None:
+                self._kept.move_to_end(page)
+                return found
+        leaves, _ = self.read([page])
+        found = _Page(leaves, structure(entries_of(leaves)).compact())
+        with self._lock:
+            if page not in self._kept:
+                self._kept[page] = found
+                self._size += found.nbytes
+            while self._size > KEPT_BYTES and len(self._kept) > 1:
+                self._size -= self._kept.popitem(last=False)[1].nbytes
+        return found
 
 
 def local_accounts(datadir: Datadir, depth: int) -> LocalTrie:

@@ -10,16 +10,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ethsync.state.columns import Ints, Leaves, join, leaves_of
+from ethsync.errors import LocalProtocolError
+from ethsync.kernels import difference as kernel
+from ethsync.state.columns import KEY_BYTES, Ints, Leaves, in_order, join, no_leaves
 from ethsync.state.pages import PagePath, Top, encode_pages, path_of, tops_of
 from ethsync.state.tries import page_tops
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from ethsync.sync.local_trie import LocalTrie
-    from ethsync.sync.walk import Region
+    from ethsync.sync.walk import Clearing, Region
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,14 +45,14 @@ def updated_pages(local: LocalTrie, regions: Sequence[Region]) -> list[UpdatedPa
     """The pages of these regions that change, in key order. Raises DatadirDamaged."""
     regions = sorted(regions, key=lambda region: region.path)
     numbers = [local.under(region.path) for region in regions]
-    held, starts = local.read([page for each in numbers for page in each])
-    parts: list[_Part] = []
-    at = 0
+    held, _ = local.read([page for each in numbers for page in each])
+    puts = _sorted(join([no_leaves(local.kind), *(part for region in regions for part in region.puts)]))
+    stays = _untouched(held, [clearing for region in regions for clearing in region.clearings])
+    new, fresh = merged(held, stays, puts)
+    paths: list[PagePath] = []
     for region, pages in zip(regions, numbers, strict=True):
-        first, at = at, at + len(pages)
-        paths = [local.path(page) for page in pages]
-        parts += _changed_parts(region, paths, held[int(starts[first]) : int(starts[at])], local.kind)
-    return _encoded(parts)
+        paths += _paths_in(region.path, [local.path(page) for page in pages], new)
+    return _encoded(paths, new, held.rows(~stays), puts.rows(fresh))
 
 
 def page_writes(
@@ -64,59 +69,62 @@ def page_writes(
     return puts, deletes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    path: PagePath
-    leaves: Leaves
-    gone: Leaves
-    come: Leaves
+def _sorted(leaves: Leaves) -> Leaves:
+    return leaves.rows(np.argsort(in_order(leaves.keys), kind="stable"))
 
 
-def _changed_parts(region: Region, paths: list[PagePath], held: Leaves, kind: int) -> Iterable[_Part]:
-    """Apply what was found in a region to its leaves; the pages that change by it."""
-    stays = np.ones(len(held), np.bool_)
-    for clearing in region.clearings:
-        first, last = _rows_under(held, clearing.path)
-        spared, beyond = _rows_under(held, clearing.kept) if clearing.kept else (last, last)
-        stays[first:spared] = False
-        stays[max(beyond, first) : last] = False
-    ordered = sorted(region.puts)
-    puts = leaves_of([key for key, _ in ordered], [value for _, value in ordered], kind)
-    fresh = np.ones(len(puts), np.bool_)
-    for row in range(len(puts)):
-        place = held.find(puts.key(row))
-        if place < len(held) and held.key(place) == puts.key(row):
-            fresh[row] = not stays[place] or held.value(place) != puts.value(row)
-            stays[place] = stays[place] and not fresh[row]
-    if stays.all() and not fresh.any():
-        return
-    new = merged(held.rows(stays), puts.rows(fresh))
-    if (len(paths) == 1 and paths[0] == region.path) or not paths:
-        yield _Part(region.path, new, held.rows(~stays), puts.rows(fresh))
-        return
-    places = _places(region.path, paths, [*map(new.key, range(len(new)))])
-    for path in sorted({*paths, *places}):
-        inside = slice(*_rows_under(new, path))
-        gone, come = _only_under(held.rows(~stays), path), _only_under(puts.rows(fresh), path)
-        if len(gone) or len(come):
-            yield _Part(path, new[inside], gone, come)
+def _untouched(held: Leaves, clearings: Sequence[Clearing]) -> Mask:
+    """Which leaves no clearing takes away: (n,)."""
+    paths = [clearing.path for clearing in clearings]
+    first, last = _rows_under(held, paths)
+    spared, beyond = _rows_under(held, [clearing.kept or clearing.path for clearing in clearings])
+    whole = np.array([clearing.kept is None for clearing in clearings], np.bool_)
+    spared[whole] = beyond[whole] = last[whole]
+    changes = np.zeros(len(held) + 1, np.int64)
+    for rows, step in ((first, 1), (spared, -1), (beyond, 1), (last, -1)):
+        np.add.at(changes, rows, step)
+    untouched: Mask = np.cumsum(changes[:-1]) == 0
+    return untouched
 
 
-def _only_under(leaves: Leaves, path: PagePath) -> Leaves:
-    return leaves[slice(*_rows_under(leaves, path))]
+def _rows_under(leaves: Leaves, paths: Sequence[PagePath]) -> tuple[Ints, Ints]:
+    """For each path the rows [first, last) of the leaves under it."""
+    keys = in_order(leaves.keys)
+    ends = [(path.end - 1).to_bytes(KEY_BYTES, "big") for path in paths]
+    first = np.searchsorted(keys, np.array([path.prefix for path in paths], f"S{KEY_BYTES}"))
+    return first, np.searchsorted(keys, np.array(ends, f"S{KEY_BYTES}"), "right")
 
 
-def _rows_under(leaves: Leaves, path: PagePath) -> tuple[int, int]:
-    first = leaves.find(path.prefix)
-    return first, leaves.find(path.end.to_bytes(33, "big")[1:]) if path.end < 1 << 256 else len(leaves)
+def merged(held: Leaves, stays: Mask, puts: Leaves) -> tuple[Leaves, Mask]:
+    """Those of the leaves that stay, and others, which take their places where keys are equal; all in key order.
+
+    stays: cleared for leaves that are replaced. Returns also which of the others are not there already.
+    """
+    n = len(held)
+    fresh, source = np.empty(len(puts), np.bool_), np.empty(n + len(puts), np.int64)
+    count = kernel.merge_leaves(
+        held.keys, held.buf, held.offsets, held.lengths, stays.view(np.uint8),
+        puts.keys, puts.buf, puts.offsets, puts.lengths, fresh.view(np.uint8), source,
+    )  # fmt: skip
+    if count < 0:
+        raise LocalProtocolError("leaves point outside their buffer")
+    rows = source[:count]
+    return Leaves(
+        np.concatenate([held.keys, puts.keys])[rows],
+        np.concatenate([held.buf, puts.buf]),
+        np.concatenate([held.offsets, puts.offsets + len(held.buf)])[rows],
+        np.concatenate([held.lengths, puts.lengths])[rows],
+        held.kind,
+    ), fresh
 
 
-def merged(leaves: Leaves, more: Leaves) -> Leaves:
-    """Leaves of both in key order; no key is in both."""
-    both = join([leaves, more])
-    words = both.keys.view(">u8")
-    order = np.lexsort((words[:, 3], words[:, 2], words[:, 1], words[:, 0]))
-    return both.rows(order)
+def _paths_in(region: PagePath, paths: list[PagePath], leaves: Leaves) -> list[PagePath]:
+    """Paths of the pages of a region as they will be: those that are there, and more where leaves have none."""
+    if not paths or paths == [region]:
+        return [region]
+    (first,), (last,) = _rows_under(leaves, [region])
+    inside = leaves[int(first) : int(last)]
+    return sorted({*paths, *_places(region, paths, [*map(inside.key, range(len(inside)))])})
 
 
 def _places(region: PagePath, paths: list[PagePath], keys: list[bytes]) -> set[PagePath]:
@@ -137,20 +145,32 @@ def _overlap(one: PagePath, other: PagePath) -> bool:
     return one.first < other.end and other.first < one.end
 
 
-def _encoded(parts: list[_Part]) -> list[UpdatedPage]:
-    """Encode pages and make their tops, all in one call where they are of one depth."""
-    full = [part for part in parts if len(part.leaves)]
-    encoded: dict[PagePath, tuple[bytes, Top]] = {}
-    for depth in sorted({part.path.depth for part in full}):
-        same = [part for part in full if part.path.depth == depth]
-        leaves = join([part.leaves for part in same])
-        groups: Ints = np.cumsum([0, *(len(part.leaves) for part in same)])
+def _encoded(paths: list[PagePath], new: Leaves, gone: Leaves, come: Leaves) -> list[UpdatedPage]:
+    """Encode the pages that change and make their tops, all in one call where they are of one depth."""
+    rows, gone_rows, come_rows = (_bounds(paths, leaves) for leaves in (new, gone, come))
+    counts = np.diff(rows)
+    changed = (np.diff(gone_rows) > 0) | (np.diff(come_rows) > 0)
+    depths = np.fromiter((path.depth for path in paths), np.int64, len(paths))
+    encoded: dict[int, tuple[bytes, Top]] = {}
+    for depth in np.unique(depths[changed & (counts > 0)]).tolist():
+        same = changed & (counts > 0) & (depths == depth)
+        leaves = new.rows(np.repeat(same, counts))
+        groups: Ints = np.cumsum([0, *counts[same]])
         values = encode_pages(leaves, groups, depth)
         tops = tops_of(page_tops(leaves, groups[:-1]), leaves)
-        encoded |= {part.path: made for part, made in zip(same, zip(values, tops, strict=True), strict=True)}
-    return [_updated(part, encoded.get(part.path)) for part in parts]
+        encoded.update(zip(np.flatnonzero(same).tolist(), zip(values, tops, strict=True), strict=True))
+    pages = []
+    for number in np.flatnonzero(changed).tolist():
+        value, top = encoded.get(number, (None, None))
+        left, right = (
+            leaves[int(bounds[number]) : int(bounds[number + 1])]
+            for leaves, bounds in ((gone, gone_rows), (come, come_rows))
+        )
+        pages.append(UpdatedPage(paths[number], value, top, left, right))
+    return pages
 
 
-def _updated(part: _Part, made: tuple[bytes, Top] | None) -> UpdatedPage:
-    value, top = made or (None, None)
-    return UpdatedPage(part.path, value, top, part.gone, part.come)
+def _bounds(paths: list[PagePath], leaves: Leaves) -> Ints:
+    """First row of each page, then the number of leaves; all of them are in these pages."""
+    starts = np.array([path.prefix for path in paths], f"S{KEY_BYTES}")
+    return np.append(np.searchsorted(in_order(leaves.keys), starts), len(leaves))
