@@ -96,8 +96,10 @@ class _Held:
 class Slots:
     """The slots for peers. Keys have 64 bytes; `ip` is None if it is not known, `now` is in seconds.
 
-    Inbound and outbound peers have slots of their own, so that neither crowds out the other. Peers that the user named
-    (static, trusted) have no limits but their number.
+    Inbound and outbound peers have slots of their own, so that neither crowds out the other. But dialled peers are lent
+    inbound slots as long as nobody wants them: behind a router nobody ever calls. A caller then takes that of the least
+    useful of them, unless all have been of use. Peers that the user named (static, trusted) have no limits but their
+    number.
     """
 
     def __init__(
@@ -123,8 +125,8 @@ class Slots:
 
     @property
     def free_outbound(self) -> int:
-        """Peers that may still be dialled."""
-        return max(0, min(self.max_outbound - self._count(inbound=False), self.max_peers - len(self._held)))
+        """Peers that may still be dialled, where inbound slots are free also into these."""
+        return max(0, self.max_peers - len(self._held))
 
     @property
     def useful_dials(self) -> int:
@@ -138,7 +140,7 @@ class Slots:
         if candidate.is_fixed:
             return None
         if not self.free_outbound:
-            return "all slots for dialled peers are taken"
+            return "all slots are taken"
         return self._crowded(candidate.ip)
 
     def admit(
@@ -165,11 +167,11 @@ class Slots:
         crowded = self._crowded(ip)
         if crowded is not None:
             return Refused(DisconnectReason.TOO_MANY_PEERS, crowded)
-        most = self.max_inbound if inbound else self.max_outbound
-        if self._count(inbound=inbound) < most and len(self._held) < self.max_peers:
+        entitled = not inbound or self._count(inbound=True) < self.max_inbound
+        if entitled and len(self._held) < self.max_peers:
             self._hold(newcomer)
             return Admitted()
-        other = self._makes_room_for(newcomer, now)
+        other = self._lent(now) if inbound and entitled else self._makes_room_for(newcomer, now)
         if other is None:
             return Refused(DisconnectReason.TOO_MANY_PEERS, "all slots are taken")
         return self._replace(other, newcomer)
@@ -221,6 +223,12 @@ class Slots:
             self._hold(newcomer)
             return Admitted()
         return self._replace(self._worst(others), newcomer)
+
+    def _lent(self, now: float) -> _Held | None:
+        """The dialled peer that gives back an inbound slot: one that had its chance and gave nothing so far."""
+        dialled = [held for held in self._held.values() if not held.inbound]
+        victims = [held for held in dialled if self._is_loose(held, now) and held.standing.worth <= Worth.UNTRIED]
+        return self._worst(victims) if len(dialled) > self.max_outbound and victims else None
 
     def _makes_room_for(self, newcomer: _Held, now: float) -> _Held | None:
         """Who of the same direction has had its chance, or is one too many of its kind."""

@@ -40,6 +40,7 @@ class History:
         fixed, trusted = number < FEW_FIXED, number < FEW_TRUSTED
         inbound, public_key, ip = self.rng.random() < 0.5, key(number), self.rng.choice(ADDRESSES)
         client = self.rng.choice(CLIENTS)
+        lent = sum(not was_inbound for was_inbound, _, _ in self.held.values()) > self.slots.max_outbound
         admission = self.slots.admit(public_key, ip, client, self.now, inbound=inbound, fixed=fixed, trusted=trusted)
         if isinstance(admission, Refused):
             assert not fixed or public_key in self.held, "a node that the user named was refused"
@@ -49,7 +50,8 @@ class History:
             was_inbound, was_fixed, _ = self.held.pop(admission.other)
             assert not was_fixed
             assert not trusted
-            assert fixed or (admission.other not in self.useful and was_inbound is inbound)
+            assert fixed or admission.other not in self.useful
+            assert fixed or was_inbound is inbound or (inbound and lent)
         self.held[public_key] = inbound, fixed, ip
         self.useful.discard(public_key)
 
@@ -88,7 +90,6 @@ class History:
         assert len(self.slots) == len(self.held) <= MOST_PEERS + trusted
         assert all(public_key in self.slots for public_key in self.held)
         assert sum(inbound for inbound, _ in strangers) <= self.slots.max_inbound
-        assert sum(not inbound for inbound, _ in strangers) <= self.slots.max_outbound
         places = Counter(subnet(ip) for _, ip in strangers if is_public(ip))
         assert max(places.values(), default=0) <= MOST_PER_SUBNET
 

@@ -28,6 +28,7 @@ from ethsync.peers.standing import MANY, Standing
 from ethsync.peers.track import Outcome
 from tests.unit.discovery.crowds import crowded, key, node, offer_all, scattered
 
+UNTRIED = Standing()
 SERVING = Standing(served=5, last=Outcome.SERVED, score=5.0)
 STALE = Standing(served=5, refused=3, last=Outcome.EMPTY)
 DOUBTFUL = Standing(refused=1, last=Outcome.EMPTY)
@@ -112,12 +113,63 @@ def test_nobody_has_two_slots() -> None:
 
 def test_it_is_known_how_many_dials_are_of_use() -> None:
     slots = Slots(10)
-    assert (slots.free_outbound, slots.useful_dials) == (7, 56)
-    for n in range(6):
-        admit(slots, n)
+    assert (slots.free_outbound, slots.useful_dials) == (10, 80)
+    for n in range(9):
+        admit(slots, n, inbound=n < 3)
     assert (slots.free_outbound, slots.useful_dials) == (1, 8)
-    admit(slots, 6)
+    admit(slots, 9)
     assert (slots.free_outbound, slots.useful_dials) == (0, 0)
+
+
+# Inbound slots that are lent
+
+
+def lent(standing: Standing = UNTRIED) -> Slots:
+    """Ten slots, all of them taken at time 0 by dialled peers, 'out 0', …, who have become this."""
+    slots = full(inbound=0, outbound=10)
+    for n in range(10):
+        judge(slots, f"out {n}", standing)
+    return slots
+
+
+def test_all_slots_are_filled_with_dialled_peers_while_nobody_calls() -> None:
+    slots = Slots()
+    assert sum(admit(slots, f"out {n}") == Admitted() for n in range(60)) == 50
+
+
+def test_callers_take_back_their_share_of_the_least_useful_and_no_more() -> None:
+    slots = lent()
+    judge(slots, "out 3", DOUBTFUL)
+    judge(slots, "out 7", USELESS)
+    first, second = (admit(slots, f"in {n}", inbound=True, now=TRIAL) for n in range(2))
+    assert (first, second) == tuple(Replaces(key(f"out {n}"), "another peer needs the slot") for n in (7, 3))
+    assert isinstance(admit(slots, "in 2", inbound=True, now=TRIAL), Replaces)
+    # What is left is the share of those whom we dial.
+    assert isinstance(admit(slots, "in 3", inbound=True, now=TRIAL), Refused)
+    assert sum(key(f"out {n}") in slots for n in range(10)) == 7
+    assert len(slots) == 10
+
+
+def test_a_slot_that_a_caller_leaves_is_lent_again() -> None:
+    slots = lent()
+    admit(slots, "in 0", inbound=True, now=TRIAL)
+    assert slots.free_outbound == 0
+    slots.left(key("in 0"))
+    assert slots.free_outbound == 1
+    assert admit(slots, "out 10", now=TRIAL) == Admitted()
+
+
+@pytest.mark.parametrize("standing", [SERVING, STALE])
+def test_dialled_peers_that_were_of_use_keep_what_they_were_lent(standing: Standing) -> None:
+    assert isinstance(admit(lent(standing), "in", inbound=True, now=1e6), Refused)
+
+
+def test_dialled_peers_have_their_trial_and_those_who_were_named_stay() -> None:
+    assert isinstance(admit(lent(), "in", inbound=True, now=TRIAL - 1), Refused)
+    slots = Slots(10)
+    for n in range(10):
+        admit(slots, f"fixed {n}", fixed=True)
+    assert isinstance(admit(slots, "in", inbound=True, now=1e6), Refused)
 
 
 # From where
@@ -165,7 +217,7 @@ def test_a_candidate_is_not_dialled_if_it_would_not_get_a_slot() -> None:
     slots.left(key(0))
     for n in range(10, 20):
         admit(slots, n)
-    assert slots.may_dial(near) == "all slots for dialled peers are taken"
+    assert slots.may_dial(near) == "all slots are taken"
     assert slots.may_dial(named) is None
     admit(slots, "named", ip="66.6.6.4", fixed=True)
     assert slots.may_dial(named) == "it is connected"
