@@ -7,7 +7,7 @@ import numpy as np
 
 from ethsync.kernels.account import EMPTY_HASHES, canonical_integer_end, slim_span
 from ethsync.kernels.compiler import BYTES, INTS, OUT_ROWS, OUT_WORDS, inlined, kernel
-from ethsync.kernels.memory import copy32, outside
+from ethsync.kernels.memory import address, copy32, outside
 
 MALFORMED = -1
 NO_ROOM = -2
@@ -34,8 +34,8 @@ def account_columns(buf, offsets, lengths, nonces, balances, roots, codes):
         return NO_ROOM
     if balances.shape[1] != 32 or roots.shape[1] != 32 or codes.shape[1] != 32:
         return NO_ROOM
-    empty = np.int64(EMPTY_HASHES.ctypes.data)
-    source = np.int64(buf.ctypes.data)
+    empty = address(EMPTY_HASHES)
+    source = address(buf)
     for i in range(n):
         if outside(buf, offsets[i], lengths[i]):
             return MALFORMED
@@ -52,8 +52,8 @@ def account_columns(buf, offsets, lengths, nonces, balances, roots, codes):
         nonces[i] = nonce
         balances[i, :] = 0
         write_integer(buf, end, middle, balances[i])
-        copy32(np.int64(roots.ctypes.data) + 32 * i, source + root if root >= 0 else empty)
-        copy32(np.int64(codes.ctypes.data) + 32 * i, source + code if code >= 0 else empty + 32)
+        copy32(address(roots) + 32 * i, source + root if root >= 0 else empty)
+        copy32(address(codes) + 32 * i, source + code if code >= 0 else empty + 32)
     return 0
 
 

@@ -23,7 +23,7 @@ from ethsync.kernels.compiler import (
     inlined,
     kernel,
 )
-from ethsync.kernels.memory import copy, load8, outside
+from ethsync.kernels.memory import address, copy, load8, outside, scratch, scratch_rows
 from ethsync.kernels.proof import read_node, read_path
 from ethsync.kernels.rlp import item
 from ethsync.kernels.trie import KEY_NIBBLES, nibble
@@ -79,7 +79,7 @@ def same_reference(row, refs, sizes, buf, at, size):
     """Whether the local child `row` is referred to by these bytes."""
     if row < 0 or sizes[row] != size:
         return False
-    mine = np.int64(refs.ctypes.data) + row * 32
+    mine = address(refs) + row * 32
     for k in range(size):
         if load8(mine + k) != np.int64(buf[at + k]):
             return False
@@ -149,10 +149,9 @@ def compare(
         return BAD_INPUT
     if node_depths.shape[0] != offsets.shape[0] or equal.shape[0] <= KEY_NIBBLES or keys.shape[1] != 32:
         return BAD_INPUT
-    waiting = np.empty((MOST_EMBEDDED, 3), np.int64)
-    paths = np.empty((MOST_EMBEDDED, KEY_NIBBLES), np.int64)
-    path = np.empty(KEY_NIBBLES, np.int64)
-    starts, item_sizes, lists = np.empty(17, np.int64), np.empty(17, np.int64), np.empty(17, np.int64)
+    waiting = scratch_rows(np.int64, MOST_EMBEDDED, 3)
+    paths, path = scratch_rows(np.int64, MOST_EMBEDDED, KEY_NIBBLES), scratch(np.int64, KEY_NIBBLES)
+    starts, item_sizes, lists = scratch(np.int64, 17), scratch(np.int64, 17), scratch(np.int64, 17)
     for i in range(offsets.shape[0]):
         if outside(buf, offsets[i], lengths[i]) or not 0 <= node_depths[i] <= KEY_NIBBLES:
             return BAD_INPUT - 16 * i
@@ -268,7 +267,7 @@ def slim_accounts(buf, offsets, lengths, out, out_offsets, out_lengths):
         else:
             out[at], out[at + 1] = 0xF8, payload
         at += head
-        target, source = np.int64(out.ctypes.data), np.int64(buf.ctypes.data)
+        target, source = address(out), address(buf)
         copy(target + at, source + begin, middle - begin)
         at += middle - begin
         if no_root:

@@ -16,7 +16,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ethsync.kernels.compiler import BYTES, INT, INTS, LANES, OUT_ROWS, kernel
-from ethsync.kernels.memory import copy, outside, zero
+from ethsync.kernels.memory import address, copy, outside, scratch, scratch_rows, zero
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -187,10 +187,10 @@ def hash_many(buf, offsets, lengths, out):
         if outside(buf, offsets[k], lengths[k]):
             return -1
     words = out.view(np.uint64)
-    state = np.zeros((STATE_WORDS, LANES), np.uint64)
-    last = np.zeros((LANES, RATE), np.uint8)
-    blocks = np.zeros(LANES, np.int64)
-    source = np.int64(buf.ctypes.data)
+    state, blocks = scratch_rows(np.uint64, STATE_WORDS, LANES), scratch(np.int64, LANES)
+    last = scratch_rows(np.uint8, LANES, RATE)
+    last[:] = 0
+    source = address(buf)
     for k in range(0, count, LANES):
         live = min(LANES, count - k)
         most = np.int64(0)
@@ -198,7 +198,7 @@ def hash_many(buf, offsets, lengths, out):
             most = max(most, lengths[k + lane] // RATE + 1)
             # The last block of each message is copied out, to be padded.
             rest = lengths[k + lane] % RATE
-            target = np.int64(last.ctypes.data) + lane * RATE
+            target = address(last) + lane * RATE
             copy(target, source + offsets[k + lane] + lengths[k + lane] - rest, rest)
             zero(target + rest, RATE - rest)
             last[lane, rest] ^= 0x01
@@ -206,11 +206,11 @@ def hash_many(buf, offsets, lengths, out):
         state[:] = 0
         for i in range(most):
             for lane in range(LANES):
-                address = np.int64(last.ctypes.data) + lane * RATE
+                block = address(last) + lane * RATE
                 if lane < live and i < lengths[k + lane] // RATE:
-                    address = source + offsets[k + lane] + i * RATE
-                blocks[lane] = address
-            absorb(state.ctypes.data, blocks.ctypes.data)
+                    block = source + offsets[k + lane] + i * RATE
+                blocks[lane] = block
+            absorb(address(state), address(blocks))
             for lane in range(live):
                 if i == lengths[k + lane] // RATE:
                     for w in range(4):
@@ -221,7 +221,8 @@ def hash_many(buf, offsets, lengths, out):
 @kernel(INT)
 def permute(times):
     """Run the permutation `times` times on all lanes: for measuring. Returns a word of the state."""
-    state = np.zeros((STATE_WORDS, LANES), np.uint64)
+    state = scratch_rows(np.uint64, STATE_WORDS, LANES)
+    state[:] = 0
     for _ in range(times):
-        permutation(state.ctypes.data)
+        permutation(address(state))
     return np.int64(state[0, 0])

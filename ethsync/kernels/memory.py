@@ -7,20 +7,69 @@ needs neither. Every caller checks its indices first: nothing that a peer sends 
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from ethsync.kernels.compiler import inlined
 
 _I8 = ir.IntType(8)
 _I64 = ir.IntType(64)
+CACHE_LINE = 64  # bytes, on every processor that has vectors
 
 
 def _pointer(builder: Any, address: Any, kind: Any = _I8) -> Any:
     return builder.inttoptr(address, kind.as_pointer())
+
+
+def _array_on_stack(element: Any, *shape: Any) -> Any:
+    """Signature and code of an intrinsic that makes an array of this shape on the kernel's stack."""
+    kind = types.Array(element.dtype, len(shape), "C")
+    extents = [size.literal_value for size in shape]
+    size = element.dtype.bitwidth // 8
+
+    def codegen(context, builder, signature, args):
+        memory = cgutils.alloca_once(builder, context.get_value_type(element.dtype), ir.Constant(_I64, prod(extents)))
+        memory.align = CACHE_LINE
+        array = context.make_array(kind)(context, builder)
+        steps = [ir.Constant(_I64, size * prod(extents[k + 1 :])) for k in range(len(extents))]
+        numbers = [ir.Constant(_I64, extent) for extent in extents]
+        populate_array(array, memory, numbers, steps, ir.Constant(_I64, size), None)
+        return array._getvalue()
+
+    return kind(element, *shape), codegen
+
+
+@intrinsic(prefer_literal=True)
+def scratch(typingctx, element, count):
+    """Return an array of `count` (a constant) elements of a NumPy type, with whatever stands there.
+
+    It lives on the stack until the kernel returns; reaching this line again gives the same memory.
+    """
+    return _array_on_stack(element, count)
+
+
+@intrinsic(prefer_literal=True)
+def scratch_rows(typingctx, element, rows, columns):
+    """As `scratch`, with two dimensions."""
+    return _array_on_stack(element, rows, columns)
+
+
+@intrinsic
+def address(typingctx, array):
+    """Return the address of an array's first element.
+
+    The array must outlive the address: arguments of a kernel do, and so does what `scratch` makes.
+    """
+
+    def codegen(context, builder, signature, args):
+        return builder.ptrtoint(context.make_array(signature.args[0])(context, builder, args[0]).data, _I64)
+
+    return types.int64(array), codegen
 
 
 @intrinsic

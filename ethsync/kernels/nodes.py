@@ -24,11 +24,13 @@ from ethsync.kernels.compiler import (
     kernel,
 )
 from ethsync.kernels.keccak import STATE_WORDS
-from ethsync.kernels.memory import copy, load8
+from ethsync.kernels.memory import address, copy, load8, scratch, scratch_rows
 from ethsync.kernels.trie import (
     BAD_INPUT,
     KEY_NIBBLES,
+    LEVELS,
     MAX_BLOCKS,
+    MESSAGE_BYTES,
     OK,
     SLIM_ACCOUNT,
     SLOT,
@@ -68,14 +70,14 @@ def taken(out, counts, message, fill, whole):
     for q in range(MAX_BLOCKS):
         if fill[q] > 0:
             queue = q
-    source = np.int64(message.ctypes.data) + queue * LANES * SLOT
+    source = address(message) + queue * LANES * SLOT
     size = written_size(source)
     if size < SHORTEST and not whole:
         return np.int64(0), np.int64(EMBEDDED)
     at = counts[1]
     if at + size > out.shape[0]:
         return np.int64(0), np.int64(-1)
-    copy(np.int64(out.ctypes.data) + at, source, size)
+    copy(address(out) + at, source, size)
     counts[1] = at + size
     return at, size
 
@@ -88,7 +90,7 @@ def note(counts, keys, row, depth, place, size, node_keys, node_depths, node_off
         return NO_ROOM
     node_keys[k, :] = 0
     whole = depth >> 1
-    copy(np.int64(node_keys.ctypes.data) + k * 32, np.int64(keys.ctypes.data) + row * 32, whole)
+    copy(address(node_keys) + k * 32, address(keys) + row * 32, whole)
     if depth & 1:
         node_keys[k, whole] = keys[row, whole] & 0xF0
     node_depths[k], node_offsets[k], node_sizes[k] = depth, place, size
@@ -114,7 +116,9 @@ def write_nodes(
     """
     n = keys.shape[0]
     counts[0] = counts[1] = 0
-    error = check_input(keys, paths, kinds, buf, offsets, lengths, np.zeros(1, np.int64))
+    start_of_all = scratch(np.int64, 1)
+    start_of_all[0] = 0
+    error = check_input(keys, paths, kinds, buf, offsets, lengths, start_of_all)
     if error != OK:
         return error
     if min(above.shape[0], depths.shape[0], parents.shape[0], firsts.shape[0], children.shape[0]) <= n:
@@ -123,12 +127,10 @@ def write_nodes(
         return BAD_INPUT
     if min(node_depths.shape[0], node_offsets.shape[0], node_sizes.shape[0]) < node_keys.shape[0]:
         return BAD_INPUT
-    message = np.empty(MAX_BLOCKS * LANES * SLOT, np.uint8)
-    target = np.zeros((MAX_BLOCKS, LANES), np.int64)
-    fill = np.zeros(MAX_BLOCKS, np.int64)
-    state = np.zeros((STATE_WORDS, LANES), np.uint64)
-    blocks = np.zeros(LANES, np.int64)
-    opened = np.empty(KEY_NIBBLES + 1, np.int64)
+    message = scratch(np.uint8, MESSAGE_BYTES)
+    target, fill = scratch_rows(np.int64, MAX_BLOCKS, LANES), scratch(np.int64, MAX_BLOCKS)
+    state, blocks = scratch_rows(np.uint64, STATE_WORDS, LANES), scratch(np.int64, LANES)
+    opened = scratch(np.int64, LEVELS)
     for i in range(n):
         # Branches of which this is the first entry, from the highest down.
         waiting = 0
@@ -167,7 +169,7 @@ def write_nodes(
             if error != OK:
                 return error
         elif paths[i] > start:
-            copy(np.int64(refs.ctypes.data) + i * 32, np.int64(buf.ctypes.data) + offsets[i], lengths[i])
+            copy(address(refs) + i * 32, address(buf) + offsets[i], lengths[i])
             sizes[i] = lengths[i]
             add_extension(i, keys, i, start, np.int64(paths[i]), True,
                           message, target, fill, state, blocks, refs, sizes)  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ethsync.kernels.compiler import BYTES, INT, INTS, OUT_BYTES, OUT_INTS, OUT_ROWS, ROWS, inlined, kernel
-from ethsync.kernels.memory import copy, outside
+from ethsync.kernels.memory import address, copy, outside
 
 PAGE_VERSION = 1
 PAGE_HEADER = 12
@@ -68,7 +68,7 @@ def encode_pages(keys, buf, offsets, lengths, firsts, depth, out, starts):
         put32(out, at + 8, total)
         at += PAGE_HEADER
         for i in range(first, last):
-            copy(np.int64(out.ctypes.data) + at, np.int64(keys.ctypes.data) + i * 32 + skip, width)
+            copy(address(out) + at, address(keys) + i * 32 + skip, width)
             at += width
         end = np.int64(0)
         for i in range(first, last):
@@ -76,7 +76,7 @@ def encode_pages(keys, buf, offsets, lengths, firsts, depth, out, starts):
             put32(out, at, end)
             at += 4
         for i in range(first, last):
-            copy(np.int64(out.ctypes.data) + at, np.int64(buf.ctypes.data) + offsets[i], lengths[i])
+            copy(address(out) + at, address(buf) + offsets[i], lengths[i])
             at += lengths[i]
     starts[firsts.shape[0] - 1] = at
     return at
@@ -118,9 +118,9 @@ def decode_pages(buf, starts, paths, keys, offsets, lengths, firsts):
         values = tail + 4 * count
         before = np.int64(0)
         for k in range(count):
-            target = np.int64(keys.ctypes.data) + n * 32
-            copy(target, np.int64(paths.ctypes.data) + g * 32, skip)
-            copy(target + skip, np.int64(buf.ctypes.data) + suffix + k * width, width)
+            target = address(keys) + n * 32
+            copy(target, address(paths) + g * 32, skip)
+            copy(target + skip, address(buf) + suffix + k * width, width)
             if depth & 1 and keys[n, skip] >> 4 != paths[g, skip] >> 4:
                 return DAMAGED - 16 * g
             after = get32(buf, tail + 4 * k)

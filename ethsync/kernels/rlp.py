@@ -11,7 +11,7 @@ import numpy as np
 
 from ethsync.kernels.account import EMPTY_HASHES, canonical_integer_end, slim_span
 from ethsync.kernels.compiler import BOOL, BYTES, INTS, OUT_BYTES, OUT_INTS, OUT_ROWS, ROWS, inlined, kernel
-from ethsync.kernels.memory import copy, copy32, load8, outside, store8
+from ethsync.kernels.memory import address, copy, copy32, load8, outside, store8
 
 MALFORMED = -1
 TOO_MANY = -2
@@ -121,7 +121,7 @@ def scan_account_range(buf, keys, offsets, lengths, proof_offsets, proof_lengths
             return MALFORMED
         if count == room:
             return TOO_MANY
-        copy32(np.int64(keys.ctypes.data) + count * 32, np.int64(buf.ctypes.data) + key)
+        copy32(address(keys) + count * 32, address(buf) + key)
         offsets[count], lengths[count] = body, stop - body
         count += 1
         at = stop
@@ -169,7 +169,7 @@ def scan_storage_ranges(buf, keys, offsets, lengths, sets, proof_offsets, proof_
                 return MALFORMED
             if count == room:
                 return TOO_MANY
-            copy32(np.int64(keys.ctypes.data) + count * 32, np.int64(buf.ctypes.data) + key)
+            copy32(address(keys) + count * 32, address(buf) + key)
             offsets[count], lengths[count] = start, size
             count += 1
             at = stop
@@ -207,6 +207,8 @@ def account_needs(buf, offsets, lengths, storage_rows, storage_roots, code_rows,
     counts[0] = counts[1] = 0
     if min(storage_rows.shape[0], storage_roots.shape[0], code_rows.shape[0], code_hashes.shape[0]) < n:
         return TOO_MANY
+    if storage_roots.shape[1] != 32 or code_hashes.shape[1] != 32:
+        return TOO_MANY
     for i in range(n):
         if outside(buf, offsets[i], lengths[i]):
             return MALFORMED
@@ -215,11 +217,11 @@ def account_needs(buf, offsets, lengths, storage_rows, storage_roots, code_rows,
             return MALFORMED
         if root >= 0 and not same_hash(buf, root, 0):
             storage_rows[counts[0]] = i
-            storage_roots[counts[0]] = buf[root : root + 32]
+            copy32(address(storage_roots) + 32 * counts[0], address(buf) + root)
             counts[0] += 1
         if code >= 0 and not same_hash(buf, code, 32):
             code_rows[counts[1]] = i
-            code_hashes[counts[1]] = buf[code : code + 32]
+            copy32(address(code_hashes) + 32 * counts[1], address(buf) + code)
             counts[1] += 1
     return 0
 
@@ -267,16 +269,16 @@ def write_pairs(keys, buf, offsets, lengths, values_are_lists, out):
         need += lengths[i] + PAIR_OVERHEAD
     if out.shape[0] < need:
         return TOO_MANY
-    base = np.int64(out.ctypes.data)
+    base = address(out)
     at = base
     for i in range(n):
-        source = np.int64(buf.ctypes.data) + offsets[i]
+        source = address(buf) + offsets[i]
         size = lengths[i]
         bare = values_are_lists or (size == 1 and load8(source) < 0x80)
         header = 0 if bare else header_size(size)
         at = write_header(at, 33 + header + size, 0xC0)
         store8(at, 0xA0)
-        copy32(at + 1, np.int64(keys.ctypes.data) + i * 32)
+        copy32(at + 1, address(keys) + i * 32)
         at += 33
         if not bare:
             at = write_header(at, size, 0x80)
@@ -297,6 +299,6 @@ def gather(buf, offsets, lengths, out, starts):
         if at + lengths[i] > out.shape[0]:
             return TOO_MANY
         starts[i] = at
-        copy(np.int64(out.ctypes.data) + at, np.int64(buf.ctypes.data) + offsets[i], lengths[i])
+        copy(address(out) + at, address(buf) + offsets[i], lengths[i])
         at += lengths[i]
     return at

@@ -30,7 +30,7 @@ from ethsync.kernels.compiler import (
     kernel,
 )
 from ethsync.kernels.keccak import RATE, STATE_WORDS, absorb
-from ethsync.kernels.memory import copy, copy32, load8, outside, store8, zero
+from ethsync.kernels.memory import address, copy, copy32, load8, outside, scratch, scratch_rows, store8, zero
 from ethsync.kernels.rlp import header_size, write_header
 
 # Kinds of entries.
@@ -53,6 +53,7 @@ MAX_BLOCKS = 4
 
 SLOT = MAX_BLOCKS * RATE
 LONGEST_NODE = SLOT - 1
+MESSAGE_BYTES = MAX_BLOCKS * LANES * SLOT
 NO_DEPTH = 65
 """As page depth: report no top nodes."""
 
@@ -60,6 +61,7 @@ ABOVE, DEPTHS, PARENTS, FIRSTS, CHILDREN = 1, 2, 3, 4, 8
 """Columns of the scratch array in which `build` leaves the branches; the 16 children of each take the rest of it."""
 
 KEY_NIBBLES = 64
+LEVELS = KEY_NIBBLES + 2
 SLIM_TAIL = 66  # storage root and code hash as RLP strings of 32 bytes: 2 * 33
 
 
@@ -95,7 +97,7 @@ def write_hex_prefix(at, keys, row, start, end, flag):
             at += 1
     else:
         whole = (end - start) >> 1
-        copy(at, np.int64(keys.ctypes.data) + row * 32 + (start >> 1), whole)
+        copy(at, address(keys) + row * 32 + (start >> 1), whole)
         at += whole
     return at
 
@@ -106,12 +108,12 @@ def flush(queue, message, target, fill, state, blocks, refs):
     live = fill[queue]
     if live == 0:
         return
-    base = np.int64(message.ctypes.data) + queue * LANES * SLOT
+    base = address(message) + queue * LANES * SLOT
     state[:] = 0
     for i in range(queue + 1):
         for lane in range(LANES):
             blocks[lane] = base + (lane if lane < live else 0) * SLOT + i * RATE
-        absorb(state.ctypes.data, blocks.ctypes.data)
+        absorb(address(state), address(blocks))
     for lane in range(live):
         row = target[queue, lane]
         for word in range(4):
@@ -131,7 +133,7 @@ def claim(size, message, target, fill, state, blocks, refs):
     queue = size // RATE
     if fill[queue] == LANES:
         flush(queue, message, target, fill, state, blocks, refs)
-    at = np.int64(message.ctypes.data) + (queue * LANES + fill[queue]) * SLOT
+    at = address(message) + (queue * LANES + fill[queue]) * SLOT
     end = (queue + 1) * RATE
     zero(at + size, end - size)
     store8(at + size, 0x01)
@@ -143,7 +145,7 @@ def claim(size, message, target, fill, state, blocks, refs):
 def settle(at, size, row, force, target, fill, refs, sizes):
     """A node is written at `at`: queue it for hashing, or embed it if it is short and not a root."""
     if size < 32 and not force:
-        copy(np.int64(refs.ctypes.data) + row * 32, at, size)
+        copy(address(refs) + row * 32, at, size)
         sizes[row] = size
         return
     queue = size // RATE
@@ -155,7 +157,7 @@ def settle(at, size, row, force, target, fill, refs, sizes):
 @inlined
 def write_reference(at, row, refs, sizes):
     """Write a child's reference into its parent: a hash as a 32-byte string, an embedded node as it is."""
-    source = np.int64(refs.ctypes.data) + row * 32
+    source = address(refs) + row * 32
     size = np.int64(sizes[row])
     if size == 32:
         store8(at, 0xA0)
@@ -187,7 +189,7 @@ def add_extension(row, keys, key_row, start, end, force, message, target, fill, 
 def add_leaf(i, start, force, keys, kind, buf, offset, length, message, target, fill, state, blocks, refs, sizes):
     """Write the leaf node of entry i, whose path begins at nibble `start`. Returns an error code."""
     path = hex_prefix_size(KEY_NIBBLES - start)
-    source = np.int64(buf.ctypes.data) + offset
+    source = address(buf) + offset
     if kind == SLIM_ACCOUNT:
         begin, middle, root, code = slim_span(buf, offset, length)
         if begin < 0:
@@ -201,18 +203,18 @@ def add_leaf(i, start, force, keys, kind, buf, offset, length, message, target, 
         o = write_hex_prefix(o, keys, i, start, KEY_NIBBLES, 0x20)
         o = write_header(o, value, 0x80)
         o = write_header(o, payload, 0xC0)
-        copy(o, np.int64(buf.ctypes.data) + begin, middle - begin)
+        copy(o, address(buf) + begin, middle - begin)
         o += middle - begin
         store8(o, 0xA0)
         if root >= 0:
-            copy32(o + 1, np.int64(buf.ctypes.data) + root)
+            copy32(o + 1, address(buf) + root)
         else:
-            copy32(o + 1, np.int64(EMPTY_HASHES.ctypes.data))
+            copy32(o + 1, address(EMPTY_HASHES))
         store8(o + 33, 0xA0)
         if code >= 0:
-            copy32(o + 34, np.int64(buf.ctypes.data) + code)
+            copy32(o + 34, address(buf) + code)
         else:
-            copy32(o + 34, np.int64(EMPTY_HASHES.ctypes.data) + 32)
+            copy32(o + 34, address(EMPTY_HASHES) + 32)
     else:
         bare = length == 1 and load8(source) < 0x80
         body = path + length + (0 if bare else header_size(length))
@@ -276,7 +278,7 @@ def common_prefix(keys, paths, starts, shared):
 @inlined
 def find_branches(n, shared, above, depths, parents, firsts):
     """Find the branch nodes of all tries: depth, parent and first entry of each; `above` is the parent of entries."""
-    stack = np.empty(KEY_NIBBLES + 1, np.int64)
+    stack = scratch(np.int64, LEVELS)
     top = 0
     count = 0
     for i in range(n):
@@ -381,11 +383,10 @@ def build(
                 groups += 1
             group_of[i] = groups - 1
 
-    message = np.empty(MAX_BLOCKS * LANES * SLOT, np.uint8)
-    target = np.zeros((MAX_BLOCKS, LANES), np.int64)
-    fill = np.zeros(MAX_BLOCKS, np.int64)
-    state = np.zeros((STATE_WORDS, LANES), np.uint64)
-    blocks = np.zeros(LANES, np.int64)
+    message = scratch(np.uint8, MESSAGE_BYTES)
+    target, fill = scratch_rows(np.int64, MAX_BLOCKS, LANES), scratch(np.int64, MAX_BLOCKS)
+    state, blocks = scratch_rows(np.uint64, STATE_WORDS, LANES), scratch(np.int64, LANES)
+    fill[:] = 0
 
     # Entries: hash the leaves, take the references as they are.
     for i in range(n):
@@ -404,7 +405,7 @@ def build(
             continue
         if kinds[i] == UNKNOWN and paths[i] != depth + 1:
             return MISPLACED_REFERENCE
-        copy(np.int64(refs.ctypes.data) + i * 32, np.int64(buf.ctypes.data) + offsets[i], lengths[i])
+        copy(address(refs) + i * 32, address(buf) + offsets[i], lengths[i])
         sizes[i] = lengths[i]
         if single:
             g = group_of[i]
@@ -421,12 +422,14 @@ def build(
     flush_all(message, target, fill, state, blocks, refs)
 
     # Branches, deepest first; the order within a depth does not matter (counting sort).
-    level = np.zeros(KEY_NIBBLES + 2, np.int64)
+    level, place = scratch(np.int64, LEVELS), scratch(np.int64, LEVELS)
+    level[:] = 0
     for j in range(count):
         level[depths[j] + 1] += 1
+    place[0] = level[0]
     for depth in range(KEY_NIBBLES + 1):
         level[depth + 1] += level[depth]
-    place = level.copy()
+        place[depth + 1] = level[depth + 1]
     for j in range(count):
         order[place[depths[j]]] = j
         place[depths[j]] += 1
