@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
 
-from ethsync.errors import StateUnavailable
+from ethsync.errors import LocalProtocolError, StateUnavailable
 from ethsync.headers.chain import recent_floor
 from ethsync.headers.service import HeaderDownload, open_header_chain, run_headers
 from ethsync.heads.head import HeadFeed
@@ -17,7 +17,7 @@ from ethsync.store.schema import FACT_MIXED, FACT_PIVOT, FACT_VERIFIED, header_k
 from ethsync.sync.context import Pivot
 from ethsync.sync.heads import fetch_header
 from ethsync.sync.patience import Patience
-from ethsync.sync.pivots import BEHIND, FIXED, PivotChooser, PivotRules, run_pivot
+from ethsync.sync.pivots import BEHIND, FIXED, FOLLOWING, PivotChooser, PivotRules, run_pivot
 from ethsync.wire.headers import Header, decode_header
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class ChainOptions:
     headers: str = ALL
     """`ALL` back to genesis, `RECENT` as far as the newest ones reach, `NONE` for a fixed head only."""
     rules: PivotRules = BEHIND
+    following: PivotRules = FOLLOWING
+    """The same once a state is complete and followed."""
 
     def is_fixed_at(self, header: Header) -> bool:
         """Whether this block is wanted and no other, and no headers besides."""
@@ -60,10 +62,47 @@ class Chain:
     _download: HeaderDownload | None
     _moving: trio.CancelScope
     _patience: float
+    _mover: Mover | None = None
 
     def freeze(self) -> None:
         """Move the pivot no more: its state is complete."""
         self._moving.cancel()
+
+    @property
+    def feed(self) -> HeadFeed:
+        """The trusted heads. Only where they move."""
+        return self._moves().chooser.feed
+
+    def _moves(self) -> Mover:
+        if self._mover is None:
+            raise LocalProtocolError("a fixed head cannot be followed")
+        return self._mover
+
+    async def follow(self) -> None:
+        """Leave the pivot, whose state is complete, and what is stored alone from now on; only say what is wanted."""
+        mover = self._moves()
+        mover.following = True
+        async with mover.lock:  # a move may be half done
+            mover.chooser.rules = mover.options.following
+        mover.chooser.headers.changes.ring()
+
+    async def other_than(self, held: Header) -> Header:
+        """The block whose state is wanted, once it is another one. While following."""
+        mover = self._moves()
+        while True:
+            changed, wanted = mover.changed, mover.wanted
+            if wanted is not None and wanted.hash != held.hash:
+                return wanted
+            await changed.wait()
+
+    async def heal_in_place(self, header: Header | None = None) -> None:
+        """End following: move the pivot again, at once to this block if one is given."""
+        mover = self._moves()
+        async with mover.lock:
+            mover.following = False
+            mover.chooser.rules = mover.options.rules
+            if header is not None:
+                await mover.move(header)
 
     async def headers_held(self) -> None:
         """Wait until all headers that are wanted are on the disk. Raises StateUnavailable if nobody sends any more."""
@@ -87,11 +126,50 @@ class Chain:
                 await changed.wait()
 
 
+@dataclass(slots=True, eq=False)
+class Mover:
+    """Whoever is told of a new pivot: moves it, or notes that it is wanted while its state is followed."""
+
+    context: SyncContext
+    options: ChainOptions
+    chooser: PivotChooser = field(init=False)
+    following: bool = False
+    wanted: Header | None = None
+    changed: trio.Event = field(default_factory=trio.Event)
+    pivot: Pivot | None = None
+    lock: trio.Lock = field(default_factory=trio.Lock)
+
+    async def moved(self, header: Header) -> None:
+        """A block was chosen."""
+        async with self.lock:
+            if self.following:
+                self.wanted = header
+                changed, self.changed = self.changed, trio.Event()
+                changed.set()
+            else:
+                await self.move(header)
+
+    async def move(self, header: Header) -> None:
+        """Make this block the pivot; what is stored is of another one from now on."""
+        await trio.to_thread.run_sync(move_pivot, self.context.datadir, header)
+        show_pivot(self.context.progress, header)
+        if self.pivot is not None:
+            self.pivot.move(header)
+            self.context.progress.pivot_moves += 1
+
+    def went_stale(self) -> None:
+        """Peers have nothing of the chosen block any more."""
+        self.chooser.is_stale = True
+        self.context.changes.ring()
+
+
 @asynccontextmanager
 async def open_chain(
-    context: SyncContext, network: Network, options: ChainOptions, stored: Header | None
+    context: SyncContext, network: Network, options: ChainOptions, stored: Header | None, *, complete: bool = False
 ) -> AsyncIterator[Chain]:
     """Find the pivot and follow the chain for as long as the block lasts. `stored`: the pivot of an earlier run.
+
+    complete: its state is, and it is not to be moved before `Chain.heal_in_place` says so.
 
     Raises StateUnavailable if nobody sends the header of a fixed head; ConfigError, VerificationFailed, StoreError.
     """
@@ -105,35 +183,22 @@ async def open_chain(
     download = HeaderDownload(proven, context.datadir, context.writer, context.pool, context.changes, context.limiter)
     feed = HeadFeed(trio.current_time())
     moving = trio.CancelScope()
-    found: list[Pivot] = []
-
-    async def moved(header: Header) -> None:
-        await trio.to_thread.run_sync(move_pivot, context.datadir, header)
-        show_pivot(context.progress, header)
-        for pivot in found:
-            pivot.move(header)
-            context.progress.pivot_moves += 1
-
-    def went_stale() -> None:
-        chooser.is_stale = True
-        context.changes.ring()
-
+    mover = Mover(context, options, following=complete)
     only = options.source.block_hash if isinstance(options.source, FixedHead) else None
-    chooser = PivotChooser(
-        feed, download, FIXED if only else options.rules, stored, moved, recent=options.headers != ALL, only=only
-    )
+    rules = FIXED if only else options.following if complete else options.rules
+    mover.chooser = PivotChooser(feed, download, rules, stored, mover.moved, recent=options.headers != ALL, only=only)
 
     async def move(*, task_status: trio.TaskStatus[Header]) -> None:
         with moving:
-            await run_pivot(chooser, task_status=task_status)
+            await run_pivot(mover.chooser, task_status=task_status)
 
     async with trio.open_nursery() as nursery:
         await nursery.start(run_head_source, options.source, network, feed)
         await nursery.start(run_headers, download)
-        pivot = Pivot(await nursery.start(move), went_stale)
-        show_pivot(context.progress, pivot.header)
-        found.append(pivot)
-        yield Chain(pivot, download, moving, context.patience)
+        chosen = await nursery.start(move)
+        mover.pivot = Pivot(stored if complete and stored is not None else chosen, mover.went_stale)
+        show_pivot(context.progress, mover.pivot.header)
+        yield Chain(mover.pivot, download, moving, context.patience, mover)
         nursery.cancel_scope.cancel()
 
 

@@ -7,26 +7,28 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ethsync.errors import DatadirDamaged
+from ethsync.errors import DatadirDamaged, LocalProtocolError
 from ethsync.hashing import EMPTY_TRIE_ROOT
+from ethsync.kernels import rlp
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
-from ethsync.state.columns import Ints, Leaves, entries_of, in_order, no_leaves
+from ethsync.state.columns import Entries, Ints, Leaves, entries_of, in_order, no_leaves
 from ethsync.state.difference import Difference, Wanted, compare, joined, slim
+from ethsync.state.paged import joined as joined_entries
 from ethsync.state.pages import PagePath, decode_pages, decode_top, entries_of_tops, stored_path
 from ethsync.state.tries import build, masked, structure
 from ethsync.store.schema import ACCOUNT_PAGE, STORAGE_PAGE, TOP
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from ethsync.state.pages import Top
     from ethsync.state.replies import Blobs
     from ethsync.state.tries import Structure
     from ethsync.store.datadir import Datadir
-    from ethsync.store.leveldb import Database
 
 KEPT_BYTES = 96 << 20
 """Pages kept with the references in them, some 100 bytes per leaf: as many pages as are under way at a time (`walk`),
@@ -46,10 +48,22 @@ class _Page:
         return self.leaves.buf.nbytes + self.nodes.nbytes
 
 
+class Pages(Protocol):
+    """Where pages and top records are: a database, or memory."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key, None if there is none."""
+        ...
+
+    def scan(self, prefix: bytes) -> Iterable[tuple[bytes, bytes]]:
+        """Keys without the prefix and values, in key order."""
+        ...
+
+
 class LocalTrie:
     """One trie as its pages and top records are when it is opened. Used from worker threads."""
 
-    def __init__(self, database: Database, pages: bytes, tops: bytes, depth: int, kind: int) -> None:
+    def __init__(self, database: Pages, pages: bytes, tops: bytes, depth: int, kind: int) -> None:
         """`pages`, `tops`: key prefixes of the trie's pages and top records; `depth`: of its pages, in nibbles.
 
         Reads all top records: on mainnet a million, 45 MB. Raises DatadirDamaged.
@@ -57,16 +71,36 @@ class LocalTrie:
         self.pages, self.tops, self.depth, self.kind = pages, tops, depth, kind
         self.database = database
         found = [(key, decode_top(record)) for key, record in database.scan(tops)]
-        self._stored = [key[:-1] for key, _ in found]
-        self._depths = np.fromiter((key[-1] for key, _ in found), np.int64, len(found))
+        self._hold([key for key, _ in found], entries_of_tops([top for _, top in found]))
+
+    def _hold(self, stored: list[bytes], entries: Entries) -> None:
+        self._stored = [key[:-1] for key in stored]
+        self._depths = np.fromiter((key[-1] for key in stored), np.int64, len(stored))
         self._prefixes = np.array(self._stored, "S32")
-        entries = entries_of_tops([top for _, top in found])
+        self._entries = entries
         self._upper = structure(entries)
-        self.root = build(entries)[0].tobytes() if found else EMPTY_TRIE_ROOT
+        self.root = build(entries)[0].tobytes() if stored else EMPTY_TRIE_ROOT
         """Root of the trie that these pages make."""
         self._lock = Lock()
         self._kept: OrderedDict[int, _Page] = OrderedDict()
         self._size = 0
+
+    def changed(self, tops: Mapping[PagePath, Top | None]) -> LocalTrie:
+        """The same trie with other tops of some pages, with pages more or less (None); these are to be stored too."""
+        n = len(self)
+        places = {path: bisect_left(self._stored, path.stored[:-1]) for path in sorted(tops)}
+        there = [row for path, row in places.items() if row < n and self.path(row) == path]
+        come = [(places[path], path, top) for path in places if (top := tops[path]) is not None]
+        order = np.insert(np.arange(n), [row for row, _, _ in come], n + np.arange(len(come)))
+        order = order[~np.isin(order, there)]
+        stored = [*(self._stored[row] + bytes([self._depths[row]]) for row in range(n))]
+        stored += [path.stored for _, path, _ in come]
+        new = object.__new__(LocalTrie)
+        new.pages, new.tops, new.depth, new.kind = self.pages, self.tops, self.depth, self.kind
+        new.database = self.database
+        entries = joined_entries([self._entries, entries_of_tops([top for _, _, top in come])])
+        new._hold([stored[row] for row in order.tolist()], entries_at(entries, order))
+        return new
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -138,6 +172,15 @@ class LocalTrie:
             while self._size > KEPT_BYTES and len(self._kept) > 1:
                 self._size -= self._kept.popitem(last=False)[1].nbytes
         return found
+
+
+def entries_at(entries: Entries, rows: Ints) -> Entries:
+    """Some entries, in the order given, in a buffer of their own."""
+    offsets, lengths = entries.offsets[rows], entries.lengths[rows]
+    buf, places = np.empty(int(lengths.sum()), np.uint8), np.empty(len(rows), np.int64)
+    if rlp.gather(entries.buf, offsets, lengths, buf, places) < 0:
+        raise LocalProtocolError("entries point outside their buffer")
+    return Entries(entries.keys[rows], entries.paths[rows], entries.kinds[rows], buf, places, lengths)
 
 
 def local_accounts(datadir: Datadir, depth: int) -> LocalTrie:

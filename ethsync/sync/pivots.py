@@ -44,6 +44,10 @@ class PivotRules:
 BEHIND = PivotRules()
 """For a head that moves."""
 
+FOLLOWING = PivotRules(2, 2)
+"""For a state that is kept at the head, block by block. Two behind: peers hear of a head at the same time as we do and
+take a second to execute it, and a reorganisation of mainnet is one block deep as a rule. A deeper one is no harm."""
+
 FIXED = PivotRules(0, 1 << 62)
 """For a head that is followed no further: it is the pivot itself."""
 

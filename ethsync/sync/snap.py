@@ -17,7 +17,9 @@ from ethsync.peers.greeting import LATER_THAN_ANY_FORK, ChainView
 from ethsync.peers.pool import PeerPool
 from ethsync.peers.roster import run_roster
 from ethsync.store.datadir import Datadir, open_datadir
+from ethsync.store.folding import fold_all
 from ethsync.store.schema import (
+    FACT_MIXED,
     FACT_RUNS,
     FACT_VERIFIED,
     FORMAT_VERSION,
@@ -27,6 +29,7 @@ from ethsync.store.writer import Writer, check_space, run_writer
 from ethsync.sync.chain import ChainOptions, open_chain, show_pivot, stored_pivot
 from ethsync.sync.changes import Changes
 from ethsync.sync.context import SyncContext
+from ethsync.sync.follow import run_following
 from ethsync.sync.meter import read_meters, run_meter
 from ethsync.sync.patience import PATIENCE
 from ethsync.sync.pipeline import download_state
@@ -59,6 +62,8 @@ class SnapOptions:
     patience: float = PATIENCE
     finding: Finding | None = None
     """How to be connected with more peers than `peers`; None for not at all."""
+    follow: bool = False
+    """Stay on the head after the end, until cancelled."""
     cores: int = 0
     """Threads for proving; 0 for as many as there are processors."""
 
@@ -141,6 +146,11 @@ def _done(datadir: Datadir, header: Header, progress: Progress) -> Verified:
     return verified
 
 
+def is_complete(datadir: Datadir) -> bool:
+    """Whether the whole state of the stored pivot is there and verified."""
+    return stored_verdict(datadir) is not None and datadir.accounts.get(FACT_MIXED) is None
+
+
 def stored_verdict(datadir: Datadir) -> Verified | None:
     """The verdict of the last verification that passed."""
     value = datadir.accounts.get(FACT_VERIFIED)
@@ -164,6 +174,9 @@ async def _download(
 ) -> Header:
     """Everything that needs peers or the writer. Returns once all of it is on the disk."""
     changes = Changes()
+    complete = options.follow and header is not None and is_complete(datadir)
+    if not complete:
+        await trio.to_thread.run_sync(fold_all, datadir)  # what follows changes pages themselves
     known = (header.number, header.timestamp) if header is not None else (LATER_THAN_ANY_FORK, int(time.time()))
     pool = PeerPool(changes.ring, ChainView(options.network, *known))
     kept = await trio.to_thread.run_sync(read_kept, datadir, trio.from_thread.check_cancelled)
@@ -176,8 +189,11 @@ async def _download(
         services.start_soon(run_meter, progress, pool, writer)
         services.start_soon(run_roster, pool, options.datadir)
         context = SyncContext(datadir, writer, pool, changes, limiter, progress, options.patience)
-        async with open_chain(context, options.network, options.chain, header) as chain:
-            await download_state(context, chain.pivot, kept, progress.restarts + 1)
+        async with open_chain(context, options.network, options.chain, header, complete=complete) as chain:
+            if not complete:
+                await download_state(context, chain.pivot, kept, progress.restarts + 1)
+            if options.follow:
+                await run_following(context, chain, partial(_verify, datadir, limiter=limiter, progress=progress))
             chain.freeze()
             await chain.headers_held()
         writer.close()
