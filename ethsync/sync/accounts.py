@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,6 +23,7 @@ from ethsync.wire.snap import GetAccountRange
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ethsync.state.pages import PagePath
     from ethsync.store.datadir import Datadir
     from ethsync.sync.progress import Progress
     from ethsync.sync.sweep import Gap, Sweep
@@ -51,6 +52,8 @@ class _Proven:
     origin: int
     assembled: Assembled
     needs: list[PageNeeds]
+    doubtful: set[PagePath]
+    """Pages with accounts that were in hand before the state root moved: under this root they may be others."""
     puts: list[tuple[bytes, bytes]]
     accounts: int
     size: int
@@ -68,15 +71,20 @@ def prove_accounts(job: AccountJob, payload: bytes, depth: int | None) -> tuple[
     gap = job.gap
     origin = gap.resume.to_bytes(32, "big")
     if not len(reply.leaves) and not len(reply.proof):
-        return _Proven(gap.origin, Assembled(reply.leaves, [], gap.origin, gap), [], [], 0, 0, 0, True), depth
+        return _Proven(gap.origin, Assembled(reply.leaves, [], gap.origin, gap), [], set(), [], 0, 0, 0, True), depth
     proven = verify_range(job.root, origin, reply.leaves, reply.proof, page_depth=NO_DEPTH if depth is None else depth)
     if depth is None:
         depth = first_depth(gap, proven)
         if depth is not None:
             proven = verify_range(job.root, origin, reply.leaves, reply.proof, page_depth=depth)
     assembled = in_hand(gap, proven.leaves) if depth is None else assemble(gap, proven, depth)
+    in_doubt = len(gap.carry) if gap.carry is not None and gap.state_root != job.root else 0
+    if assembled.rest is not None and assembled.rest.carry is not None:
+        rest = replace(assembled.rest, state_root=b"" if in_doubt else job.root)
+        assembled = replace(assembled, rest=rest)
     pages = assembled.pages
     needs = needs_by_page(assembled.leaves, [(page.path, page.first, page.last) for page in pages])
+    doubtful = {page.path for page in pages if page.first < in_doubt}
     puts = [(account_key(ACCOUNT_PAGE, page.path), page.value) for page in pages]
     puts += [(account_key(TOP, page.path), page.top.encode()) for page in pages]
     puts += [
@@ -91,12 +99,15 @@ def prove_accounts(job: AccountJob, payload: bytes, depth: int | None) -> tuple[
         key, value = Marker(gap.origin, assembled.covered, accounts, size).encode()
         puts.append((MARKER + key, value))
     resume = assembled.rest.resume if assembled.rest is not None else assembled.covered
-    return _Proven(gap.origin, assembled, needs, puts, accounts, size, resume - gap.resume, False), depth
+    return _Proven(
+        gap.origin, assembled, needs, doubtful, puts, accounts, size, resume - gap.resume, False
+    ), depth  # fmt: skip
 
 
 class AccountStage:
     """Downloads the state trie. `owed` is called with what the pages of a range owe, once they are with the
-    writer, and with the state root under which they were proven. `root` may change at any time."""
+    writer, and with the state root under which they were proven, empty if that was more than one. `root` may change at
+    any time."""
 
     kind = RequestKind.ACCOUNTS
 
@@ -198,4 +209,5 @@ class AccountStage:
         if puts:
             await remove_leftovers(self._datadir, self._writer, proven.origin, proven.assembled.covered)
             await self._writer.write(Write(self._datadir.accounts, puts))
-        await self._owed(proven.needs, root)
+        await self._owed([need for need in proven.needs if need.path in proven.doubtful], b"")
+        await self._owed([need for need in proven.needs if need.path not in proven.doubtful], root)

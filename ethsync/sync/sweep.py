@@ -9,7 +9,7 @@ handed out anew. The first answer that is proven is kept; whoever was asked for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,8 @@ class Gap:
     end: int
     resume: int
     carry: Leaves | None = None
+    state_root: bytes = b""
+    """Of accounts: under which those in `carry` were proven; empty if under more than one."""
 
     @property
     def width(self) -> int:
@@ -92,7 +94,7 @@ class Sweep:
         end = -(-max(gap.resume + width, gap.origin + page) // page) * page
         if end < gap.end:
             self._push(Gap(end, gap.end, end))
-            gap = Gap(gap.origin, end, gap.resume, gap.carry)
+            gap = replace(gap, end=end)
         self._asked.add(gap)
         return gap
 
@@ -118,7 +120,7 @@ class Sweep:
             return gap
         if not self._take_over(gap, covered, rest):
             return None
-        part = Gap(gap.origin, covered, gap.resume, gap.carry)
+        part = replace(gap, end=covered)
         self._kept[part] = covered, None
         return part
 
@@ -146,7 +148,7 @@ class Sweep:
         if after is not None:
             left = Gap(covered, after.end, covered) if after.origin < covered else after
             if rest is not None and left.resume < rest.resume < left.end:
-                left = Gap(covered, after.end, rest.resume, rest.carry)
+                left = replace(rest, origin=covered, end=after.end)
             if left is not after:
                 self._remove({*taken, after})
                 self._push(left)
