@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -10,30 +9,33 @@ import trio
 from ethsync.errors import VerificationFailed
 from ethsync.store.schema import FACT_DEPTH
 from ethsync.sync.debts import open_debts
+from ethsync.sync.held_codes import PARTS, HeldCodes
 from ethsync.sync.verify import CheckedSpan, Disk, Findings, Span, check_codes, check_span, spans, upper_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ethsync.state.columns import Bytes
     from ethsync.store.datadir import Datadir
 
 SPANS = 16
 """Parts of the key space checked one after another by as many threads as there are cores; one if a page covers all."""
 
 
-@dataclass(slots=True)
 class _Shares:
     """How far each part is; a part is one thread's."""
 
-    parts: list[float]
-    report: Callable[[float], None]
+    def __init__(self, weights: list[float], report: Callable[[float], None]) -> None:
+        self._weights = [weight / sum(weights) for weight in weights]
+        self._done = [0.0] * len(weights)
+        self._report = report
 
     def advance(self, part: int) -> Callable[[float], None]:
         """A function by which a thread tells how far its part is."""
 
         def tell(share: float) -> None:
-            self.parts[part] = share
-            self.report(sum(self.parts) / len(self.parts))
+            self._done[part] = share * self._weights[part]
+            self._report(sum(self._done))
 
         return tell
 
@@ -48,32 +50,37 @@ async def verify(
     depth = datadir.accounts.get(FACT_DEPTH)
     parts = spans(SPANS if depth is not None and depth > b"\0" else 1)
     disk = Disk(datadir, trio.from_thread.check_cancelled)
-    shares = _Shares([0.0] * (len(parts) + 1), report)
+    shares = _Shares([1.0] * len(parts) + [1 / PARTS] * PARTS, report)  # codes as much as one span
+    codes: dict[int, tuple[Findings, Bytes]] = {}
     checked: dict[int, CheckedSpan] = {}
-    codes: list[tuple[Findings, set[bytes]]] = []
+
+    async def check_code_part(number: int) -> None:
+        tell = shares.advance(len(parts) + number)
+        codes[number] = await trio.to_thread.run_sync(check_codes, disk, number, tell, limiter=limiter)
 
     async def check_part(number: int, span: Span) -> None:
-        checked[number] = await trio.to_thread.run_sync(check_span, disk, span, shares.advance(number), limiter=limiter)
-
-    async def check_all_codes() -> None:
-        codes.append(await trio.to_thread.run_sync(check_codes, disk, shares.advance(len(parts)), limiter=limiter))
+        tell = shares.advance(number)
+        checked[number] = await trio.to_thread.run_sync(check_span, disk, span, held, tell, limiter=limiter)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(check_all_codes)
+        for number in range(PARTS):
+            nursery.start_soon(check_code_part, number)
+    held = HeldCodes([codes[number][1] for number in range(PARTS)])
+    async with trio.open_nursery() as nursery:
         for number, span in enumerate(parts):
             nursery.start_soon(check_part, number, span)
-    return await trio.to_thread.run_sync(_conclude, datadir, state_root, checked, codes[0], limiter=limiter)
+    total = Findings()
+    for number in range(PARTS):
+        total.add(codes[number][0])
+    return await trio.to_thread.run_sync(_conclude, datadir, state_root, checked, total, limiter=limiter)
 
 
-def _conclude(
-    datadir: Datadir, state_root: bytes, checked: dict[int, CheckedSpan], codes: tuple[Findings, set[bytes]]
-) -> Findings:
-    total, held = codes
-    named: set[bytes] = set()
+def _conclude(datadir: Datadir, state_root: bytes, checked: dict[int, CheckedSpan], total: Findings) -> Findings:
+    missing: set[bytes] = set()
     for number in sorted(checked):
         total.add(checked[number].findings)
-        named |= checked[number].code_hashes
-    for digest in sorted(named - held):
+        missing |= checked[number].missing_codes
+    for digest in sorted(missing):
         total.blame(f"the code with hash {digest.hex()} is missing")
     root = upper_root([part for number in sorted(checked) for part in checked[number].tops])
     if root != state_root:

@@ -11,7 +11,7 @@ threads.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
@@ -45,6 +45,7 @@ from ethsync.store.schema import (
     decode_record,
 )
 from ethsync.sync.debts import needs_of
+from ethsync.sync.held_codes import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from ethsync.state.pages import Bundle
     from ethsync.store.datadir import Datadir
     from ethsync.store.leveldb import Database
+    from ethsync.sync.held_codes import HeldCodes
 
 CHUNK_BYTES = 1 << 20
 """Pages, bundles or codes checked in one call."""
@@ -142,18 +144,19 @@ def _chunks(disk: Disk, items: Iterator[_T], size: Callable[[_T], int]) -> Itera
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CheckedSpan:
-    """The outcome for one span: entries of the upper trie, and the codes that its accounts name."""
+    """The outcome for one span: entries of the upper trie, and codes that its accounts name and that are not held."""
 
     findings: Findings
     tops: list[Entries]
-    code_hashes: set[bytes]
+    missing_codes: set[bytes]
+    """As many as are told, or some more."""
 
 
-def check_span(disk: Disk, span: Span, advance: Callable[[float], None]) -> CheckedSpan:
+def check_span(disk: Disk, span: Span, held: HeldCodes, advance: Callable[[float], None]) -> CheckedSpan:
     """Check the account pages of a span and all storage that belongs to them."""
     findings = Findings()
     tops: list[Entries] = []
-    codes: set[bytes] = set()
+    missing: set[bytes] = set()
     stored = _within(disk.datadir.accounts, TOP, span)
     tries = _StoredTries(disk, span)
     covered = span.first
@@ -171,14 +174,15 @@ def check_span(disk: Disk, span: Span, advance: Callable[[float], None]) -> Chec
             findings.blame(f"account pages {chunk[0][0]} to {chunk[-1][0]} are damaged: {error}")
             tries.skip(end)
             continue
-        codes.update(needs.code_hashes[k].tobytes() for k in range(len(needs.code_hashes)))
+        if len(missing) < MOST_PROBLEMS:
+            missing.update(held.missing(needs.code_hashes))
         wanted = dict(_pairs(leaves.keys[needs.storage_rows], needs.storage_roots))
         tries.check(wanted, {path for path, _ in chunk}, end, findings)
         advance((min(end, span.end) - span.first) / (span.end - span.first))
     for path, _ in stored:
         findings.blame(f"the top record {path} has no page")
     tries.check({}, set(), span.end, findings)
-    return CheckedSpan(findings, tops, codes)
+    return CheckedSpan(findings, tops, missing)
 
 
 def _pairs(keys: Bytes, values: Bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -376,21 +380,27 @@ def upper_root(parts: list[Entries]) -> bytes | None:
         return None
 
 
-def check_codes(disk: Disk, advance: Callable[[float], None]) -> tuple[Findings, set[bytes]]:
-    """Hash every stored code; return which are there."""
+def check_codes(disk: Disk, part: int, advance: Callable[[float], None]) -> tuple[Findings, Bytes]:
+    """Hash every stored code of a part of `PARTS`; return the hashes of those that are there, (n, 32) in order."""
     findings = Findings()
-    held: set[bytes] = set()
-    for chunk in _chunks(disk, disk.datadir.codes.scan(CODE), lambda item: len(item[1])):
+    width = 256 // PARTS
+    first, last = part * width, part * width + width - 1
+    stored = disk.datadir.codes.scan(CODE, start=bytes((first,)))
+    codes = takewhile(lambda item: item[0][:1] <= bytes((last,)), stored)
+    held = [np.empty((0, 32), np.uint8)]
+    for chunk in _chunks(disk, codes, lambda item: len(item[1])):
         sizes = np.fromiter((len(code) for _, code in chunk), np.int64, len(chunk))
         buf = np.frombuffer(b"".join(code for _, code in chunk), np.uint8)
         digests = np.empty((len(chunk), 32), np.uint8)
         if keccak.hash_many(buf, np.cumsum(sizes) - sizes, sizes, digests) < 0:
             raise DatadirDamaged(f"codes from {chunk[0][0].hex()} on cannot be read")
-        for k, (key, code) in enumerate(chunk):
-            if digests[k].tobytes() != key:
-                findings.blame(f"the code with hash {key.hex()} has another hash")
-            findings.bytes += len(code)
-            held.add(key)
+        if any(len(key) != 32 for key, _ in chunk):
+            raise DatadirDamaged("a key of the codes is damaged")
+        keys = np.frombuffer(b"".join(key for key, _ in chunk), np.uint8).reshape(-1, 32)
+        for k in np.flatnonzero((digests != keys).any(axis=1)).tolist():
+            findings.blame(f"the code with hash {chunk[k][0].hex()} has another hash")
+        findings.bytes += len(buf)
         findings.codes += len(chunk)
-        advance(chunk[-1][0][0] / 256 if chunk[-1][0] else 0.0)
-    return findings, held
+        held.append(keys)
+        advance((chunk[-1][0][0] - first) / width)
+    return findings, np.concatenate(held)

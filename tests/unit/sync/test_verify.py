@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import trio
 
-from ethsync.hashing import EMPTY_CODE_HASH, EMPTY_TRIE_ROOT
+from ethsync.errors import DatadirDamaged
+from ethsync.hashing import EMPTY_CODE_HASH, EMPTY_TRIE_ROOT, keccak256
 from ethsync.kernels.trie import SLIM_ACCOUNT
 from ethsync.serve.demo import demo_network, head_header
 from ethsync.serve.small_state import StatedAccount, create_state
@@ -23,6 +24,7 @@ from ethsync.store.datadir import Datadir, open_datadir
 from ethsync.store.schema import (
     ACCOUNT_PAGE,
     BUNDLE,
+    CODE,
     MARKER,
     RECORD,
     STORAGE_PAGE,
@@ -241,3 +243,42 @@ async def test_a_bundle_that_names_an_account_twice_over_is_named(datadir: Datad
     found = await problems(datadir)
     assert f"the bundle has a trie for account {HEX[PLAIN]} that this account does not name" in found
     assert f"the storage of account {HEX[SMALL]} is missing" in found
+
+
+# Codes
+
+CODED = [StatedAccount(key(n), 1, 5, {}, bytes([n % 0x60]) * 7) for n in (0x15, 0x75, 0xE5)]
+CODE_HASHES = [keccak256(account.code) for account in CODED]
+
+
+@pytest.fixture
+def coded(tmp_path: Path) -> Iterator[Datadir]:
+    """A finished state whose accounts have codes."""
+    create_state([*ACCOUNTS, *CODED], tmp_path / "d", demo_network(), lambda root: head_header(root, 1), depth=DEPTH)
+    with open_datadir(tmp_path / "d") as opened:
+        yield opened
+
+
+async def test_codes_that_nobody_names_do_no_harm(coded: Datadir) -> None:
+    other = b"\x5b nobody names this"
+    coded.codes.put(CODE + keccak256(other), other)
+    assert await problems(coded) == []
+
+
+@pytest.mark.parametrize("digest", CODE_HASHES)
+async def test_every_code_that_is_missing_is_named(digest: bytes, coded: Datadir) -> None:
+    batch = coded.codes.batch()
+    batch.delete(CODE + digest)
+    coded.codes.commit(batch, sync=True)
+    assert await problems(coded) == [f"the code with hash {digest.hex()} is missing"]
+
+
+async def test_a_code_that_differs_in_one_byte_is_found(coded: Datadir) -> None:
+    coded.codes.put(CODE + CODE_HASHES[0], CODED[0].code[:-1] + b"\xff")
+    assert await problems(coded) == [f"the code with hash {CODE_HASHES[0].hex()} has another hash"]
+
+
+async def test_a_key_of_a_code_that_is_no_hash_is_damage(coded: Datadir) -> None:
+    coded.codes.put(CODE + CODE_HASHES[0] + b"\0", CODED[0].code)
+    with pytest.RaisesGroup(DatadirDamaged, flatten_subgroups=True):
+        await problems(coded)
