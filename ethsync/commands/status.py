@@ -1,8 +1,9 @@
-"""`ethsync status`: what is kept, what is missing, per stage."""
+"""`ethsync status`: which block, what is kept, what is missing, per stage."""
 
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,13 @@ import click
 
 from ethsync.state.pages import KEY_SPACE
 from ethsync.store.datadir import Datadir, free_bytes, open_datadir
-from ethsync.store.schema import BUNDLE, CODE, RECORD, decode_record
-from ethsync.sync.chain import stored_pivot
+from ethsync.store.headers import HeaderStore
+from ethsync.store.schema import BUNDLE, CODE, FACT_HEALED, FACT_MIXED, RECORD, decode_record
+from ethsync.sync.chain import stored_moves, stored_pivot
 from ethsync.sync.resume import read_kept
 from ethsync.sync.snap import stored_verdict
 from ethsync.sync.sweep import Sweep
+from ethsync.ui.numbers import duration, several
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 def run(path: Path, as_json: bool) -> int:
     """Print the status; return 0. Raises EthsyncError."""
     with open_datadir(path) as datadir:
-        facts = collect(datadir)
+        facts = collect(datadir, time.time())
     if as_json:
         click.echo(json.dumps(facts))
     else:
@@ -32,8 +35,8 @@ def run(path: Path, as_json: bool) -> int:
     return 0
 
 
-def collect(datadir: Datadir) -> dict[str, Any]:
-    """Everything that is known without recomputing it. Raises DatadirDamaged."""
+def collect(datadir: Datadir, now: float) -> dict[str, Any]:
+    """Everything that is known without recomputing it. `now`: Unix seconds. Raises DatadirDamaged."""
     header, verified = stored_pivot(datadir), stored_verdict(datadir)
     kept = read_kept(datadir)
     sweep = Sweep(((marker.origin, marker.end) for marker in kept.markers), kept.depth)
@@ -48,8 +51,12 @@ def collect(datadir: Datadir) -> dict[str, Any]:
             "number": header.number,
             "hash": f"0x{header.hash.hex()}",
             "state_root": f"0x{header.state_root.hex()}",
+            "age_s": round(now - header.timestamp),
+            "moves": stored_moves(datadir),
         },
         "verified": asdict(verified) if verified is not None else None,
+        "healing": _healing(datadir),
+        "headers": _headers(HeaderStore(datadir.headers)),
         "accounts": {
             "stored": sum(marker.leaves for marker in kept.markers),
             "bytes": sum(marker.size for marker in kept.markers),
@@ -73,6 +80,40 @@ def collect(datadir: Datadir) -> dict[str, Any]:
     }
 
 
+def _healing(datadir: Datadir) -> dict[str, Any] | None:
+    """How far pages of several states have become those of one; None if all are of one."""
+    if datadir.accounts.get(FACT_MIXED) is None:
+        return None
+    return {"equal": float(datadir.accounts.get(FACT_HEALED) or b"0")}
+
+
+def _headers(store: HeaderStore) -> dict[str, Any]:
+    """The proven headers: how many, from where to where, and how many are left down to genesis."""
+    if store.top is None:
+        return {"held": 0, "lowest": None, "highest": None, "left": None}
+    held = store.top.number - store.low + 1
+    return {"held": held, "lowest": store.low if held else None, "highest": store.top.number, "left": store.low}
+
+
+def _healing_lines(healing: dict[str, Any] | None) -> list[str]:
+    if healing is None:
+        return []
+    share = f"{100 * healing['equal']:.2f} % of the key space"
+    return [f"healing    pages are of several blocks; {share} proven equal to this one's"]
+
+
+def _block_lines(facts: dict[str, Any]) -> list[str]:
+    """The block, and the headers behind it, if there are some."""
+    block, headers = facts["block"], facts["headers"]
+    moves = f"; the pivot has moved {several(block['moves'], 'time', 'times')}" if block["moves"] else ""
+    age = duration(max(0, block["age_s"]))
+    lines = [f"block {block['number']}, {block['hash']}, state root {block['state_root']}, {age} old{moves}"]
+    if headers["held"]:
+        left = f"; {headers['left']:,} down to genesis not held" if headers["left"] else ", all of them"
+        lines.append(f"headers    {headers['held']:,} held, up to block {headers['highest']}{left}")
+    return lines
+
+
 def _lines(facts: dict[str, Any]) -> list[str]:
     """The same for people."""
     block, verified = facts["block"], facts["verified"]
@@ -80,7 +121,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     lines = [f"{facts['datadir']}: {facts['network']} (chain {facts['chain_id']}), {facts['disk_bytes'] / 1e6:,.0f} MB"]
     if block is None:
         return [*lines, "no block is known yet: nothing was downloaded"]
-    lines.append(f"block {block['number']}, {block['hash']}, state root {block['state_root']}")
+    lines += _block_lines(facts)
     if verified is not None:
         lines.append(
             f"complete and verified: {verified['accounts']:,} accounts, {verified['slots']:,} slots in "
@@ -93,6 +134,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"storage    {storage['bundles']:,} bundles and {storage['big_contracts']:,} big contracts stored, "
         f"{storage['big_contracts_begun']} begun; {storage['contracts_missing']:,} contracts missing",
         f"bytecodes  {codes['stored']:,} stored, {codes['missing']:,} of stored accounts missing",
+        *_healing_lines(facts["healing"]),
         "not verified yet: run the same `ethsync snap` again to continue",
     ]
     return lines

@@ -49,6 +49,10 @@ FACT_RUNS = FACT + b"runs"
 FACT_VERIFIED = FACT + b"verified"
 FACT_MIXED = FACT + b"mixed"
 """There while pages of more than one state may be stored: their root is not that of the pivot."""
+FACT_MOVES = FACT + b"moves"
+"""How often another block became the pivot, in decimal digits."""
+FACT_HEALED = FACT + b"healed"
+"""Share of the key space that is proven equal to the pivot's, 0 to 1 in decimal digits, while accounts are healed."""
 FACT_TOP = FACT + b"top"
 
 

@@ -13,7 +13,7 @@ from ethsync.headers.chain import recent_floor
 from ethsync.headers.service import HeaderDownload, open_header_chain, run_headers
 from ethsync.heads.head import HeadFeed
 from ethsync.heads.source import FixedHead, run_head_source
-from ethsync.store.schema import FACT_MIXED, FACT_PIVOT, FACT_VERIFIED, header_key
+from ethsync.store.schema import FACT_HEALED, FACT_MIXED, FACT_MOVES, FACT_PIVOT, FACT_VERIFIED, header_key
 from ethsync.sync.context import Pivot
 from ethsync.sync.heads import fetch_header
 from ethsync.sync.patience import Patience
@@ -220,9 +220,11 @@ def move_pivot(datadir: Datadir, header: Header) -> None:
     batch = datadir.accounts.batch()
     batch.put(FACT_PIVOT, header.raw)
     if before is not None and before.hash != header.hash:
+        batch.put(FACT_MOVES, b"%d" % (stored_moves(datadir) + 1))
         batch.delete(FACT_VERIFIED)
         if before.state_root != header.state_root:
             batch.put(FACT_MIXED, b"")
+            batch.delete(FACT_HEALED)
     datadir.accounts.commit(batch, sync=True)
 
 
@@ -230,6 +232,11 @@ def stored_pivot(datadir: Datadir) -> Header | None:
     """The block whose state the directory holds, or None before the first one is known."""
     raw = datadir.accounts.get(FACT_PIVOT)
     return decode_header(raw) if raw is not None else None
+
+
+def stored_moves(datadir: Datadir) -> int:
+    """How often another block became the pivot, in all runs."""
+    return int(datadir.accounts.get(FACT_MOVES) or b"0")
 
 
 def show_pivot(progress: Progress, header: Header) -> None:

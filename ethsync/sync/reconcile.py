@@ -17,6 +17,7 @@ from ethsync.store.schema import (
     ACCOUNT_PAGE,
     DEBT,
     FACT_DEPTH,
+    FACT_HEALED,
     FACT_MIXED,
     TOP,
     Debt,
@@ -78,7 +79,7 @@ async def reconcile(context: SyncContext, pivot: Pivot, steps: Steps) -> None:
         if await trio.to_thread.run_sync(_all_paid, context.datadir, limiter=context.limiter):
             break
         await _pay(context, pivot)
-    await context.writer.write(Write(context.datadir.accounts, [], [FACT_MIXED]))
+    await context.writer.write(Write(context.datadir.accounts, [], [FACT_MIXED, FACT_HEALED]))
 
 
 def _local_accounts(datadir: Datadir) -> LocalTrie:
@@ -104,6 +105,7 @@ async def _heal_accounts(context: SyncContext, pivot: Pivot, local: LocalTrie, s
         puts, deletes = await trio.to_thread.run_sync(
             account_writes, context.datadir, pages, steps.next(), limiter=context.limiter
         )
+        puts.append((FACT_HEALED, b"%.6f" % context.progress.healed))
         await context.writer.write(Write(context.datadir.accounts, puts, deletes))
 
     async def finished() -> None:

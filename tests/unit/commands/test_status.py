@@ -1,0 +1,107 @@
+"""`ethsync status`: which block, how old, how often it moved, and how far the stages are; from the disk alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ethsync.commands.status import collect, run
+from ethsync.serve.demo import demo_network, head_header
+from ethsync.serve.demo_chain import write_chain
+from ethsync.serve.small_state import StatedAccount, create_state
+from ethsync.store.datadir import Datadir, open_datadir
+from ethsync.store.header_pages import PAGE
+from ethsync.store.headers import HeaderStore
+from ethsync.store.schema import FACT_HEALED, FACT_MIXED
+from ethsync.sync.chain import move_pivot, stored_pivot
+from ethsync.wire.headers import Header, build_header
+from tests.oracles.headers import demo_chain
+
+ACCOUNTS = [StatedAccount(bytes([n]) * 32, 1, 5, {bytes([n]) * 32: n}, bytes([n])) for n in range(1, 30)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    create_state(ACCOUNTS, tmp_path / "d", demo_network(), lambda root: head_header(root, 1))
+    return tmp_path / "d"
+
+
+@pytest.fixture
+def datadir(path: Path) -> Iterator[Datadir]:
+    with open_datadir(path) as opened:
+        yield opened
+
+
+def pivot(datadir: Datadir) -> Header:
+    found = stored_pivot(datadir)
+    assert found is not None
+    return found
+
+
+def test_a_state_of_one_block(datadir: Datadir) -> None:
+    facts = collect(datadir, pivot(datadir).timestamp + 3600.4)
+    assert facts["block"] == {
+        "number": pivot(datadir).number,
+        "hash": f"0x{pivot(datadir).hash.hex()}",
+        "state_root": f"0x{pivot(datadir).state_root.hex()}",
+        "age_s": 3600,
+        "moves": 0,
+    }
+    assert facts["healing"] is None
+    assert facts["headers"] == {"held": 0, "lowest": None, "highest": None, "left": None}
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_moves_are_counted_over_all_runs(datadir: Datadir) -> None:
+    first = pivot(datadir)
+    for number in (2, 3):
+        move_pivot(datadir, build_header(number=number, state_root=first.state_root))
+    # The same block again is no move, and one with the same state leaves nothing to heal.
+    move_pivot(datadir, pivot(datadir))
+    facts = collect(datadir, 0.0)
+    assert (facts["block"]["number"], facts["block"]["moves"]) == (3, 2)
+    assert facts["healing"] is None
+
+
+def test_how_much_is_proven_equal_to_the_pivot_is_told_until_it_moves(datadir: Datadir) -> None:
+    move_pivot(datadir, build_header(number=2, state_root=b"\x22" * 32))
+    assert collect(datadir, 0.0)["healing"] == {"equal": 0.0}
+    datadir.accounts.put(FACT_HEALED, b"0.250000")
+    assert collect(datadir, 0.0)["healing"] == {"equal": 0.25}
+    move_pivot(datadir, build_header(number=3, state_root=b"\x33" * 32))
+    assert collect(datadir, 0.0)["healing"] == {"equal": 0.0}
+
+
+@pytest.mark.parametrize(("first", "left"), [(0, 0), (PAGE, PAGE)])
+def test_headers_are_counted_down_to_where_they_end(first: int, left: int, datadir: Datadir) -> None:
+    raws = demo_chain(2 * PAGE + 40)
+    write_chain(datadir.headers, raws)
+    if first:  # the lowest page is not there yet
+        change = HeaderStore(datadir.headers).drop_page(0)
+        batch = datadir.headers.batch()
+        for name in change.deletes:
+            batch.delete(name)
+        datadir.headers.commit(batch)
+    assert collect(datadir, 0.0)["headers"] == {
+        "held": len(raws) - first,
+        "lowest": first,
+        "highest": len(raws) - 1,
+        "left": left,
+    }
+
+
+def test_people_read_the_same(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_datadir(path) as datadir:
+        write_chain(datadir.headers, demo_chain(PAGE + 7))
+        move_pivot(datadir, build_header(number=2, state_root=b"\x22" * 32))
+        datadir.accounts.put(FACT_HEALED, b"0.5")
+        assert datadir.accounts.get(FACT_MIXED) is not None
+    assert run(path, as_json=False) == 0
+    text = capsys.readouterr().out
+    assert "old; the pivot has moved 1 time\n" in text
+    assert f"headers    {PAGE + 7:,} held, up to block {PAGE + 6}, all of them\n" in text
+    assert "50.00 % of the key space proven equal to this one's\n" in text
+    assert "not verified yet" in text
