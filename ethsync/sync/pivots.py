@@ -98,10 +98,15 @@ async def run_pivot(chooser: PivotChooser, *, task_status: trio.TaskStatus[Heade
 
 def _is_settled(chooser: PivotChooser) -> bool:
     """Whether the way to the newest head is proven, so that the pivot is one that was chosen in its light."""
-    head, store = chooser.head, chooser.headers.chain.store
-    if head is None or store.top is None or store.top.hash != head.hash:
+    if not _is_proven(chooser):
         return False
     return chooser.only is None or (chooser.pivot is not None and chooser.pivot.hash == chooser.only)
+
+
+def _is_proven(chooser: PivotChooser) -> bool:
+    """Whether the newest head is one of the proven headers: a source that went back names one that is not the last."""
+    head, store = chooser.head, chooser.headers.chain.store
+    return head is not None and store.holds(head.number) and store.hash_of(head.number) == head.hash
 
 
 async def _follow_heads(chooser: PivotChooser) -> None:
@@ -139,8 +144,16 @@ def next_pivot(chooser: PivotChooser) -> Header | None:
     candidate = store.header(number) if store.holds(number) else None
     if candidate is None or (pivot is not None and candidate.hash == pivot.hash):
         return None
-    if pivot is None or chooser.is_stale or store.top.number - pivot.number > rules.longest_way:
+    if pivot is None or _is_left_behind(chooser, pivot):
         return candidate
-    if store.holds(pivot.number) and store.hash_of(pivot.number) not in (None, pivot.hash):
-        return candidate  # the chain was reorganised below it
-    return None
+    # It never moves to an older block: while headers of another branch come in, the proven chain ends sooner.
+    wanted = chooser.is_stale or store.top.number - pivot.number > rules.longest_way
+    return candidate if wanted and candidate.number > pivot.number else None
+
+
+def _is_left_behind(chooser: PivotChooser, pivot: Header) -> bool:
+    """Whether the chain was reorganised below the pivot, so that it is no ancestor of the newest head."""
+    store = chooser.headers.chain.store
+    if store.top is not None and pivot.number > store.top.number:
+        return _is_proven(chooser)  # the newest head is on another branch, which is shorter
+    return store.holds(pivot.number) and store.hash_of(pivot.number) not in (None, pivot.hash)
