@@ -99,7 +99,7 @@ class Chain:
         """End following: move the pivot again, at once to this block if one is given."""
         mover = self._moves()
         async with mover.lock:
-            mover.following = False
+            mover.following = self.pivot.is_whole = False
             mover.chooser.rules = mover.options.rules
             if header is not None:
                 await mover.move(header)
@@ -142,7 +142,7 @@ class Mover:
     async def moved(self, header: Header) -> None:
         """A block was chosen."""
         async with self.lock:
-            if self.following:
+            if self.following or (self.pivot is not None and self.pivot.is_whole):
                 self.wanted = header
                 changed, self.changed = self.changed, trio.Event()
                 changed.set()
@@ -196,7 +196,9 @@ async def open_chain(
         await nursery.start(run_head_source, options.source, network, feed)
         await nursery.start(run_headers, download)
         chosen = await nursery.start(move)
-        mover.pivot = Pivot(stored if complete and stored is not None else chosen, mover.went_stale)
+        mover.pivot = Pivot(
+            stored if complete and stored is not None else chosen, mover.went_stale, lock=mover.lock, is_whole=complete
+        )
         show_pivot(context.progress, mover.pivot.header)
         yield Chain(mover.pivot, download, moving, context.patience, mover)
         nursery.cancel_scope.cancel()

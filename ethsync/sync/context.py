@@ -26,6 +26,10 @@ class Pivot:
     on_stale: Callable[[], None] = lambda: None
     """To be called when most peers that served its state have nothing of it any more."""
     moved: trio.Event = field(default_factory=trio.Event)
+    lock: trio.Lock = field(default_factory=trio.Lock)
+    """Held while it moves on the disk and here, and by whoever makes sure that it does not."""
+    is_whole: bool = False
+    """Whether its whole state is stored. Then it stays as it is; what is wanted instead is only noted."""
 
     @property
     def root(self) -> bytes:

@@ -11,7 +11,7 @@ from ethsync.sync.accounts import AccountStage
 from ethsync.sync.bytecodes import CodeStage
 from ethsync.sync.debts import DebtBook, PageNeeds
 from ethsync.sync.progress import Phase
-from ethsync.sync.reconcile import Steps, reconcile, run_until_moved, take_up
+from ethsync.sync.reconcile import Steps, declare_whole, reconcile, run_until_moved, take_up
 from ethsync.sync.storage import StorageStage
 from ethsync.sync.sweep import Sweep
 
@@ -40,7 +40,8 @@ async def download_state(context: SyncContext, pivot: Pivot, kept: Kept, runs: i
         await storage.move(root)
 
     await run_until_moved(context, pivot, accounts.root, (storage, storage.nodes, codes, accounts), move)
-    if context.datadir.accounts.get(FACT_MIXED) is not None:
+    mixed = context.datadir.accounts.get(FACT_MIXED) is not None
+    if mixed or not await declare_whole(context, pivot, accounts.root):
         await context.writer.settle(context.datadir.ledger)
         await reconcile(context, pivot, Steps(runs))
 

@@ -76,10 +76,20 @@ async def reconcile(context: SyncContext, pivot: Pivot, steps: Steps) -> None:
             await _heal_accounts(context, pivot, local, steps)
             continue
         del local
-        if await trio.to_thread.run_sync(_all_paid, context.datadir, limiter=context.limiter):
-            break
-        await _pay(context, pivot)
-    await context.writer.write(Write(context.datadir.accounts, [], [FACT_MIXED, FACT_HEALED]))
+        if not await trio.to_thread.run_sync(_all_paid, context.datadir, limiter=context.limiter):
+            await _pay(context, pivot)
+        elif await declare_whole(context, pivot, root):
+            return
+
+
+async def declare_whole(context: SyncContext, pivot: Pivot, root: bytes) -> bool:
+    """What is stored is the whole state with this root: if it is still the pivot's, then the pivot moves no more."""
+    async with pivot.lock:
+        if pivot.root == root:
+            await context.writer.write(Write(context.datadir.accounts, [], [FACT_MIXED, FACT_HEALED]))
+            await context.writer.reached(context.datadir.accounts)
+            pivot.is_whole = True
+    return pivot.is_whole
 
 
 def _local_accounts(datadir: Datadir) -> LocalTrie:
@@ -174,19 +184,23 @@ async def run_until_moved(
     patience = Patience(context.patience, trio.current_time())
     download = Download(context.pool, context.changes, context.progress, root, patience, pivot.on_stale)
 
+    moving = trio.Lock()
+
     async def follow() -> None:
         known = root
         while True:
             if pivot.root == known:
                 await pivot.moved.wait()
-            known = pivot.root
-            await move(known)
-            download.move(known)
+            async with moving:
+                known = pivot.root
+                await move(known)
+                download.move(known)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(follow)
         await run_download(download, stages)
-        nursery.cancel_scope.cancel()
+        async with moving:  # what stages found until they were moved is still being handed to the writer
+            nursery.cancel_scope.cancel()
 
 
 def account_writes(
