@@ -12,7 +12,7 @@ import trio
 
 from ethsync.errors import Disproved, MalformedMessage, PeerGone, RequestTimeout, StateUnavailable
 from ethsync.peers.assignment import Demand, assign
-from ethsync.peers.track import Outcome
+from ethsync.peers.track import Outcome, RequestKind
 from ethsync.sync.shortage import shortage
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from ethsync.peers.peer import Peer
     from ethsync.peers.pool import PeerPool
-    from ethsync.peers.track import RequestKind
     from ethsync.sync.changes import Changes
     from ethsync.sync.patience import Patience
     from ethsync.sync.progress import Progress
@@ -32,6 +31,11 @@ UNPROVEN_BYTES = 24 << 20
 REPLY_SLACK = 256 << 10
 """Bytes that a reply may have beyond twice what was asked for (geth p2p/tracker allows the double): proofs of 128 nodes
 take 68 KiB, and the last code or slot may go over the limit."""
+
+
+HAS_NOTHING = frozenset({Outcome.EMPTY, Outcome.MALFORMED})
+"""How peers answer that have nothing of a state any more: geth with empty lists, Nethermind with what cannot be decoded
+(`ethsync.serve.profiles`)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,18 +59,32 @@ class Download:
     state_root: bytes
     patience: Patience
     on_stale: Callable[[], None] = lambda: None
-    """Called when most peers that have served state before have nothing of this one any more."""
+    """Called when most peers that have served state before have nothing of this one any more, or nobody gives any."""
     in_flight: int = 0
     late: list[Reply] = field(default_factory=list)
     """Those that came after their requests had been given up; their bytes count as unproven."""
     asking: set[trio.CancelScope] = field(default_factory=set)
     """Requests that wait for their replies."""
     _without: set[int] = field(default_factory=set)
+    _told: bool = False
+
+    def look(self, now: float) -> float:
+        """When patience ends. If nothing useful came for half of it, the state may be gone: that is told once."""
+        end = self.patience.look(now, excused=self.pool.awaits_peers)
+        if now >= self.doubtful_from(end):
+            self._told = True
+            self.on_stale()
+        return end
+
+    def doubtful_from(self, end: float) -> float:
+        """When that is to be told, infinity if it was; `end`: of patience."""
+        return float("inf") if self._told else end - self.patience.seconds / 2
 
     def move(self, state_root: bytes) -> None:
         """Another state is asked for now: what peers did not have of the last one says nothing of it."""
         self.state_root = state_root
         self.patience.renew(trio.current_time())
+        self._told = False
         self._without.clear()
         for peer in self.pool.peers.values():
             peer.record.forgive()
@@ -74,11 +92,18 @@ class Download:
 
     def note(self, peer: Peer, kind: RequestKind, outcome: Outcome, root: bytes, why: str = "") -> None:
         """Record how a request under a state root ended, and whether too many have nothing of that state any more."""
+        wanted = root == self.state_root
+        if outcome in HAS_NOTHING and not wanted:
+            outcome = Outcome.DUPLICATE
         self.pool.note(peer, kind, outcome, why)
         if outcome is Outcome.SERVED:
             self.patience.renew(trio.current_time())
+            self._told = False
+        if not wanted or kind is RequestKind.CODES:  # these are found without a state
+            return
+        if outcome is Outcome.SERVED:
             self._without.discard(peer.number)
-        elif outcome is Outcome.EMPTY and root == self.state_root and peer.record.has_served_state:
+        elif outcome in HAS_NOTHING and peer.record.has_served_state:
             self._without.add(peer.number)
             servers = [other.number for other in self.pool.peers.values() if other.record.has_served_state]
             if 2 * len(self._without.intersection(servers)) > len(servers):
@@ -95,7 +120,7 @@ async def run_download(download: Download, stages: Sequence[Stage[Any]]) -> None
             changed = download.changes.next()
             now = trio.current_time()
             _keep_time(stages, now)
-            patient_until = download.patience.look(now, excused=download.pool.awaits_peers)
+            patient_until = download.look(now)
             # At the end of patience only those count who did not fail yet: silent ones would be asked for ever.
             may_ask = now < patient_until or any(peer.record.promising for peer in download.pool.peers.values())
             _take_late(download, nursery)
@@ -103,7 +128,7 @@ async def run_download(download: Download, stages: Sequence[Stage[Any]]) -> None
                 _assign(download, stages, nursery, now)
             if now >= patient_until and download.in_flight == 0:
                 raise _unavailable(download)
-            deadline = download.pool.next_pause_end(now)
+            deadline = min(download.pool.next_pause_end(now), download.doubtful_from(patient_until))
             with trio.move_on_at(deadline if download.in_flight else min(deadline, patient_until)):
                 await changed.wait()
         _keep_time(stages, trio.current_time())

@@ -16,7 +16,7 @@ class Patience:
     """
 
     def __init__(self, seconds: float, now: float) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._since = self._looked = now
         self._excused = False
 
@@ -31,6 +31,6 @@ class Patience:
         """
         if self._excused:
             away = now - self._looked
-            self._since = now if away >= self._seconds else self._since + away
+            self._since = now if away >= self.seconds else self._since + away
         self._looked, self._excused = now, excused
-        return float("inf") if excused else self._since + self._seconds
+        return float("inf") if excused else self._since + self.seconds
