@@ -46,6 +46,8 @@ class Sample:
     codes_in_all: int
     healed: float
     nodes: int
+    headers: int
+    headers_owed: int
     verified: float
     leaves_verified: int
     wire_bytes: int
@@ -67,6 +69,7 @@ class Estimate:
     slots: float | None = None
     codes: float | None = None
     nodes: float | None = None
+    headers: float | None = None
     leaves_verified: float | None = None
     wire_bytes: float | None = None
     left: Span | None = None
@@ -87,6 +90,8 @@ def take_sample(progress: Progress, now: float) -> Sample:
         codes_in_all=progress.codes.items,
         healed=progress.healed,
         nodes=progress.healing.items,
+        headers=progress.headers.items,
+        headers_owed=progress.headers.owed,
         verified=progress.verified,
         leaves_verified=progress.verification.items,
         wire_bytes=progress.wire_bytes,
@@ -122,15 +127,16 @@ class Window:
         left = _time_left(oldest, recent, last) if last.at - oldest.at >= LEAST_SECONDS else None
         if last.phase is Phase.VERIFYING:
             return Estimate(leaves_verified=_rate(recent, last, "leaves_verified"), left=left)
-        wire_bytes = _rate(recent, last, "wire_bytes")
+        wire_bytes, headers = _rate(recent, last, "wire_bytes"), _rate(recent, last, "headers")
         if last.phase is Phase.HEALING:
-            return Estimate(nodes=_rate(recent, last, "nodes"), wire_bytes=wire_bytes, left=left)
+            return Estimate(nodes=_rate(recent, last, "nodes"), headers=headers, wire_bytes=wire_bytes, left=left)
         if last.phase is not Phase.DOWNLOADING:
             return Estimate()
         return Estimate(
             accounts=_rate(recent, last, "accounts"),
             slots=_rate(recent, last, "slots"),
             codes=_rate(recent, last, "codes"),
+            headers=headers,
             wire_bytes=wire_bytes,
             left=left,
         )
@@ -159,6 +165,8 @@ def _time_left(oldest: Sample, recent: Sample, last: Sample) -> Span | None:
         work = [("verified", 1 - last.verified, 1 - last.verified)]
     else:
         return None
+    if last.headers_owed and last.phase is not Phase.VERIFYING:
+        work.append(("headers", last.headers_owed, last.headers_owed))
     low = high = 0.0
     for counter, least, most in work:
         if most <= 0:

@@ -27,20 +27,22 @@ def left_text(snapshot: Snapshot) -> str:
 
 def plain_line(snapshot: Snapshot) -> str:
     """Return one line for a log or a pipe."""
-    accounts, storage, codes, *healing, verification = snapshot.rows
+    rows = {row.name: row for row in snapshot.rows}
     parts = [f"{numbers.clock(snapshot.elapsed)} {phase_text(snapshot.phase)}"]
     if snapshot.block_number is not None:
         parts.append(f"block {snapshot.block_number}")
     if snapshot.phase is Phase.VERIFYING:
         parts.append(f"{numbers.percent(snapshot.verified, proven=False)} verified")
-        if verification.rate is not None:
-            parts.append(f"{numbers.rate(verification.rate)} leaves")
+        if rows["Verification"].rate is not None:
+            parts.append(f"{numbers.rate(rows['Verification'].rate)} leaves")
     elif snapshot.phase is not Phase.CONNECTING or snapshot.key_space:
         parts.append(f"{numbers.percent(snapshot.key_space, proven=snapshot.done)} of key space")
-        named = (("accounts", accounts), ("slots", storage), ("codes", codes))
-        for name, row in named:
+        for name, row in (("accounts", rows["Accounts"]), ("slots", rows["Storage"]), ("codes", rows["Bytecodes"])):
             parts.append(f"{name} {numbers.count(row.items)}{_pace(row)}")
-        parts += [f"{numbers.percent(row.share, proven=snapshot.done)} healed{_pace(row)}" for row in healing]
+        for name, word in (("Headers", "of headers"), ("Healing", "healed")):
+            if name in rows:
+                row = rows[name]
+                parts.append(f"{numbers.percent(row.share, proven=snapshot.done)} {word}{_pace(row)}")
         pace = f" at {numbers.size(snapshot.wire_rate)}/s" if snapshot.wire_rate is not None else ""
         parts.append(f"received {numbers.size(snapshot.wire_bytes)}{pace}")
     if snapshot.kept:
@@ -147,7 +149,8 @@ def kept_line(progress: Progress) -> str:
 
 
 def _counts(progress: Progress) -> str:
+    headers = f", {numbers.count(progress.headers.items)} headers" if progress.headers.items else ""
     return (
         f"{numbers.count(progress.accounts.items)} accounts, {numbers.count(progress.storage.items)} slots,"
-        f" {numbers.count(progress.codes.items)} codes"
+        f" {numbers.count(progress.codes.items)} codes{headers}"
     )

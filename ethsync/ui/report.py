@@ -55,6 +55,7 @@ def build_report(
             "accounts": _stage(progress.accounts, now),
             "storage": _stage(progress.storage, now),
             "bytecodes": _stage(progress.codes, now),
+            "headers": _stage(progress.headers, now),
             "healing": _stage(progress.healing, now),
             "verification": _stage(progress.verification, now),
         },

@@ -20,7 +20,8 @@ PEERS_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One stage. `share` is of the account key space (of the work, for verification); None where it does not apply."""
+    """One stage. `share` is of the account key space (of the work, for headers and verification); None where it does
+    not apply."""
 
     name: str
     share: float
@@ -112,6 +113,7 @@ def _rows(progress: Progress, estimate: Estimate) -> tuple[Row, ...]:
         _row("Accounts", accounts, whole, estimate.accounts, None),
         _row("Storage", storage, whole * _paid(progress.contracts, storage.owed), estimate.slots, storage.owed),
         _row("Bytecodes", codes, whole * _paid(codes.items, codes.owed), estimate.codes, codes.owed),
+        *_headers(progress, estimate),
         *_healing(progress, estimate),
         Row(
             "Verification",
@@ -123,6 +125,14 @@ def _rows(progress: Progress, estimate: Estimate) -> tuple[Row, ...]:
             None,
         ),
     )
+
+
+def _headers(progress: Progress, estimate: Estimate) -> tuple[Row, ...]:
+    """A row where headers are wanted; its share is of these."""
+    stage = progress.headers
+    if not stage.items + stage.owed:
+        return ()
+    return (_row("Headers", stage, _paid(stage.items, stage.owed), estimate.headers, stage.owed),)
 
 
 def _healing(progress: Progress, estimate: Estimate) -> tuple[Row, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from ethsync.ui.estimate import CAUTION, HOPE, WINDOW_SECONDS, Estimate, Sample,
 def sample(at: float, key_space: float = 0.0, phase: Phase = Phase.DOWNLOADING, **counters: float) -> Sample:
     """A sample with all other counters at zero."""
     names = ("accounts", "contracts", "contracts_owed", "slots", "codes", "codes_owed", "codes_in_all", "wire_bytes")
-    zero = dict.fromkeys((*names, "nodes"), 0)
+    zero = dict.fromkeys((*names, "nodes", "headers", "headers_owed"), 0)
     values = {**zero, "leaves_verified": 0, "verified": 0.0, "healed": 0.0, **counters}
     return Sample(at=at, phase=phase, key_space=key_space, **values)  # type: ignore[arg-type]
 
@@ -122,6 +124,17 @@ def test_healing_has_its_own_time() -> None:
     assert found.accounts is None
     assert found.left is not None
     assert (found.left.low, found.left.high) == pytest.approx((5 * HOPE, 5 * CAUTION))
+
+
+@pytest.mark.parametrize("phase", [Phase.DOWNLOADING, Phase.HEALING])
+def test_headers_that_are_missing_are_waited_for(phase: Phase) -> None:
+    """Given 1,000 headers/s and 60,000 to go when all else is nearly there, then it takes about a minute."""
+    seconds = [sample(t, 0.5 + t / 100, phase, healed=0.5 + t / 100, headers=1000 * t) for t in range(41)]
+    seconds[-1] = replace(seconds[-1], headers_owed=60_000)
+    found = estimate(*seconds)
+    assert found.headers == pytest.approx(1000)
+    assert found.left is not None
+    assert (found.left.low, found.left.high) == pytest.approx((60 * HOPE, 60 * CAUTION))
 
 
 @pytest.mark.parametrize("phase", [Phase.CONNECTING, Phase.DONE])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ethsync.peers.drops import Drop
@@ -66,6 +68,16 @@ def test_a_line_while_healing(progress: Progress) -> None:
     assert "| 25.0 % healed (850/s) | received 61.0 GB at 1.00 MB/s |" in line
     assert "| time left 10 to 25 s, then verification |" in line
     assert json_fields(snapshot)["stages"]["healing"]["items"] == 9_000
+
+
+def test_headers_are_told_where_they_are_wanted(progress: Progress) -> None:
+    progress.headers = Stage(items=1_200_000, owed=22_672_856, in_flight=5)
+    snapshot = take_snapshot(progress, replace(ESTIMATE, headers=41_200.0), 1083.2)
+    assert "| codes 840,000 (512/s) | 5.0 % of headers (41.2 k/s) | received" in plain_line(snapshot)
+    stage = json_fields(snapshot)["stages"]["headers"]
+    assert (stage["share"], stage["items"], stage["owed"]) == (0.0502, 1_200_000, 22_672_856)
+    progress.phase = Phase.DONE
+    assert "840,000 codes, 1,200,000 headers in 1 min" in success_line(progress, 1100.0)
 
 
 def test_a_line_while_verifying(progress: Progress) -> None:

@@ -73,7 +73,7 @@ def test_rates_are_of_what_this_run_did(finished: Progress) -> None:
         "items_per_s": 200_000.0,
         "bytes_per_s": 15_000_000.0,
     }
-    assert list(found["stages"]) == ["accounts", "storage", "bytecodes", "healing", "verification"]
+    assert list(found["stages"]) == ["accounts", "storage", "bytecodes", "headers", "healing", "verification"]
 
 
 def test_amplification_is_disk_over_state(finished: Progress) -> None:

@@ -84,6 +84,12 @@ def test_healing_is_shown_once_there_is_some(progress: Progress) -> None:
     assert lines[9] == "Verification  ───────       -           -         -        -          -        -"
 
 
+def test_headers_have_a_row_where_they_are_wanted(progress: Progress) -> None:
+    progress.headers = Stage(items=1_200_000, bytes=750_000_000, owed=22_672_856, in_flight=5)
+    lines = frame(progress, 80, Estimate(headers=41_200.0))
+    assert lines[8] == "Headers       ───────   5.0 %   1,200,000  41.2 k/s   750 MB          5   22.7 M"
+
+
 def test_bars_are_full_only_at_the_end(progress: Progress) -> None:
     progress.key_space = progress.verified = 1.0
     progress.phase = Phase.VERIFYING
