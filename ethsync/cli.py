@@ -49,6 +49,7 @@ def commands() -> None:
 @click.option("--authrpc", metavar="IP[:PORT]", help="Where a consensus client may call.  [default: 127.0.0.1:8551]")
 @click.option("--jwt-secret", type=click.Path(path_type=Path), help="Its secret.  [default: jwt.hex in the datadir]")
 @click.option("--headers", type=click.Choice(["all", "recent"]), help="How far back.  [default: all, none for hash:]")
+@click.option("--follow", is_flag=True, help="After the end stay on the head, block by block, until interrupted.")
 @click.option("--override-fork", "forks", multiple=True, metavar="NAME=TIME", help="When a fork is, in Unix seconds.")
 @click.option("--datadir", type=click.Path(path_type=Path), help="Where to keep the state.  [default: per network]")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a JSON report at the end.")
@@ -69,6 +70,7 @@ def snap(
     authrpc: str | None,
     jwt_secret: Path | None,
     headers: str | None,
+    follow: bool,
     forks: tuple[str, ...],
     datadir: Path | None,
     report: Path | None,
@@ -83,7 +85,7 @@ def snap(
     return run(
         SnapCommand(
             network, peers, head, datadir, report, min_free << 20, patience, log_format, log_level, sys.argv,
-            discovery, max_peers, listen, announce, boot_nodes, forks, trusted, authrpc, jwt_secret, headers,
+            discovery, max_peers, listen, announce, boot_nodes, forks, trusted, authrpc, jwt_secret, headers, follow,
         )
     )  # fmt: skip
 

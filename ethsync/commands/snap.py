@@ -17,7 +17,7 @@ import trio
 from ethsync.cli import EXIT_INTERRUPTED
 from ethsync.commands.child import open_serving_process
 from ethsync.commands.finding import PROTOCOLS, make_finding, parse_protocols
-from ethsync.commands.heads import make_head_source
+from ethsync.commands.heads import CHOICES, make_head_source
 from ethsync.commands.places import default_datadir, synthetic_datadir
 from ethsync.commands.targets import parse_target
 from ethsync.errors import ConfigError, EthsyncError
@@ -29,7 +29,7 @@ from ethsync.serve.spec import DEMO_SPEC
 from ethsync.sync.chain import ALL, NONE, ChainOptions, only_block
 from ethsync.sync.heads import parse_head
 from ethsync.sync.progress import Phase, Progress
-from ethsync.sync.snap import SnapOptions, run_snap
+from ethsync.sync.snap import SnapOptions, Verified, run_snap
 from ethsync.ui.display import run_display
 from ethsync.ui.lines import kept_line, success_line
 from ethsync.ui.machine import read_machine, read_resources, utc_now
@@ -73,6 +73,8 @@ class SnapCommand:
     jwt_secret: Path | None = None
     headers: str | None = None
     """How far back: "all" or "recent"; None for what suits the head."""
+    follow: bool = False
+    """Stay on the head after the end."""
 
 
 def run(command: SnapCommand) -> int:
@@ -165,6 +167,8 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
     """What to sync; for the demo with a serving process that lives as long as the block."""
     async with AsyncExitStack() as stack:
         if command.network == DEMO:
+            if command.follow:
+                raise ConfigError("the demo has one block only", hint="leave out --follow")
             if command.peers or command.head:
                 raise ConfigError("the demo brings its own peer and block", hint="leave out --peer and --head")
             server = await stack.enter_async_context(
@@ -189,7 +193,17 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
         if not peers and not finding.trusted and not finding.discovery.protocols:
             raise ConfigError("no peer to sync from", hint="name nodes with --peer enode://…, or let it --discovery v5")
         chain = _chain(command, place)
-        yield SnapOptions(network, peers, chain, place, command.min_free, command.patience, finding=finding)
+        if command.follow and isinstance(chain.source, FixedHead):
+            raise ConfigError("--head hash: names one block, which is followed no further", hint=CHOICES)
+        yield SnapOptions(
+            network, peers, chain, place, command.min_free, command.patience, finding=finding, follow=command.follow,
+            holds=_say_held,
+        )  # fmt: skip
+
+
+def _say_held(verified: Verified) -> None:
+    """A line for each block while following."""
+    click.echo(f"block {verified.block_number} held: state root {verified.state_root}", err=True)
 
 
 def _protocols(command: SnapCommand, network: Network) -> frozenset[str]:

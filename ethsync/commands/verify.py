@@ -11,7 +11,7 @@ import click
 import trio
 
 from ethsync.errors import DatadirDamaged, NotHeld
-from ethsync.store.datadir import Datadir, open_datadir
+from ethsync.store.datadir import open_datadir
 from ethsync.store.schema import FACT_VERIFIED
 from ethsync.sync.chain import stored_pivot
 from ethsync.sync.verifier import verify
@@ -19,6 +19,7 @@ from ethsync.sync.verifier import verify
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ethsync.store.datadir import Datadir
     from ethsync.sync.verify import Findings
 
 
@@ -31,11 +32,11 @@ def run(path: Path, as_json: bool) -> int:
         try:
             findings = trio.run(_verify, datadir, header.state_root)
         except* DatadirDamaged:
-            _take_back_verdict(datadir)
+            datadir.forget(FACT_VERIFIED)  # `ethsync snap` must not go on calling this state verified
             raise
         holds = not findings.problems
         if not holds:
-            _take_back_verdict(datadir)
+            datadir.forget(FACT_VERIFIED)
     if as_json:
         facts = {"holds": holds, "block": header.number, "state_root": f"0x{header.state_root.hex()}"}
         click.echo(json.dumps({**facts, **asdict(findings)}))
@@ -46,13 +47,6 @@ def run(path: Path, as_json: bool) -> int:
     verdict = "holds" if holds else f"does not hold: {len(findings.problems)} problems"
     click.echo(f"block {header.number}, state root 0x{header.state_root.hex()}: {counts}; {verdict}")
     return 0 if holds else 1
-
-
-def _take_back_verdict(datadir: Datadir) -> None:
-    """`ethsync snap` must not go on calling this state verified."""
-    batch = datadir.accounts.batch()
-    batch.delete(FACT_VERIFIED)
-    datadir.accounts.commit(batch, sync=True)
 
 
 async def _verify(datadir: Datadir, state_root: bytes) -> Findings:

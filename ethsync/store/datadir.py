@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ethsync.errors import ConfigError, DatadirBusy, DatadirMismatch, DiskFull
 from ethsync.store.leveldb import Database
-from ethsync.store.patches import Overlay, last_step
+from ethsync.store.patches import Overlay, last_step, patched_key
 from ethsync.store.schema import FACT_FORMAT, FORMAT_VERSION, Format, decode_format
 
 if TYPE_CHECKING:
@@ -75,6 +75,13 @@ class Datadir:
             database: Database = getattr(self, name)
             if (database.overlay is not None) != is_patched:
                 database.overlay = Overlay(self.patches, layer) if is_patched else None
+
+    def forget(self, fact: bytes) -> None:
+        """Remove a fact about the state, also where following has changed it, and force that to the disk."""
+        for database, key in ((self.patches, patched_key(LAYERS["accounts"], fact)), (self.accounts, fact)):
+            batch = database.batch()
+            batch.delete(key)
+            database.commit(batch, sync=True)
 
     def databases(self) -> tuple[Database, ...]:
         """All databases, in the order in which they must reach the disk: the ledger relies on the others.

@@ -66,8 +66,12 @@ class Patch:
 
     def encode(self, step: int) -> tuple[bytes, bytes]:
         """Key and value."""
-        number = step if self.key[:1] in BY_STEP else 0
-        return self.layer + self.key + number.to_bytes(STEP_BYTES, "big"), bytes([self.kind]) + self.payload
+        return patched_key(self.layer, self.key, step), bytes([self.kind]) + self.payload
+
+
+def patched_key(layer: bytes, key: bytes, step: int = 0) -> bytes:
+    """The key of the record that a step makes of a key of another database."""
+    return layer + key + (step if key[:1] in BY_STEP else 0).to_bytes(STEP_BYTES, "big")
 
 
 def patched(value: bytes | None, records: Iterable[bytes]) -> bytes | None:

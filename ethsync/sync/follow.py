@@ -20,11 +20,9 @@ from ethsync.store.datadir import LAYERS
 from ethsync.store.folding import fold_all, fold_changed
 from ethsync.store.patches import Kind, Patch, fill, last_step
 from ethsync.store.schema import FACT_DEPTH, FACT_MIXED, FACT_PIVOT, FACT_RUNS, FACT_VERIFIED
-from ethsync.sync.chain import show_pivot
 from ethsync.sync.download import Download, run_download
 from ethsync.sync.local_trie import LocalTrie, local_accounts
 from ethsync.sync.patience import Patience
-from ethsync.sync.progress import Phase
 from ethsync.sync.reconcile import Steps, reconcile
 from ethsync.sync.step import Step, StepTooLarge
 
@@ -38,8 +36,15 @@ if TYPE_CHECKING:
     from ethsync.wire.headers import Header
 
 
-async def run_following(context: SyncContext, chain: Chain, verify: Callable[[Header], Awaitable[None]]) -> None:
-    """Follow the chain until cancelled, from the state of its pivot on, which is complete. `verify`: what is stored.
+async def run_following(
+    context: SyncContext,
+    chain: Chain,
+    verify: Callable[[Header], Awaitable[None]],
+    holds: Callable[[Header], None],
+) -> None:
+    """Follow the chain until cancelled, from the state of its pivot on, which is complete.
+
+    verify: check what is stored and write down that it holds. holds: told of each block whose state is held.
 
     Raises VerificationFailed, StoreError.
     """
@@ -52,7 +57,7 @@ async def run_following(context: SyncContext, chain: Chain, verify: Callable[[He
         if datadir.accounts.get(FACT_VERIFIED) is None:
             await context.writer.settle(datadir.ledger)
             await verify(chain.pivot.header)
-        too_far = await _follow(context, chain)
+        too_far = await _follow(context, chain, holds)
         await trio.to_thread.run_sync(fold_all, datadir)
         await chain.heal_in_place(too_far)
         await _heal_in_place(context, chain)
@@ -67,15 +72,14 @@ async def _heal_in_place(context: SyncContext, chain: Chain) -> None:
     await reconcile(context, chain.pivot, Steps(runs))
 
 
-async def _follow(context: SyncContext, chain: Chain) -> Header:
+async def _follow(context: SyncContext, chain: Chain, holds: Callable[[Header], None]) -> Header:
     """Take one step after the other. Returns the block to which the way is too long for a step."""
     accounts = await trio.to_thread.run_sync(_local_accounts, context.datadir, limiter=context.limiter)
     progress = context.progress
     held, too_far = chain.pivot.header, None
     while too_far is None:
         chain.feed.held = held
-        show_pivot(progress, held)
-        progress.phase = Phase.DONE
+        holds(held)
         wanted = await chain.other_than(held)
         try:
             taken = await _take_step(context, chain, wanted, accounts)

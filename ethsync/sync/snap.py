@@ -38,11 +38,12 @@ from ethsync.sync.resume import read_kept
 from ethsync.sync.verifier import verify_or_raise
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from ethsync.networks import Network
     from ethsync.peers.finding import Finding
+    from ethsync.sync.chain import Chain
     from ethsync.wire.enode import Enode
     from ethsync.wire.headers import Header
 
@@ -64,6 +65,8 @@ class SnapOptions:
     """How to be connected with more peers than `peers`; None for not at all."""
     follow: bool = False
     """Stay on the head after the end, until cancelled."""
+    holds: Callable[[Verified], None] = lambda verified: None
+    """Told of each block whose state is held while following."""
     cores: int = 0
     """Threads for proving; 0 for as many as there are processors."""
 
@@ -83,6 +86,18 @@ class Verified:
     """Bytes of pages, bundles and codes."""
     at: int
     """When, in Unix seconds."""
+
+
+async def _follow(options: SnapOptions, context: SyncContext, chain: Chain) -> None:
+    """Stay on the head until cancelled."""
+
+    async def verify(header: Header) -> None:
+        await _verify(context.datadir, header, context.limiter, context.progress)
+
+    def holds(header: Header) -> None:
+        options.holds(_done(context.datadir, header, context.progress))
+
+    await run_following(context, chain, verify, holds)
 
 
 @asynccontextmanager
@@ -193,7 +208,7 @@ async def _download(
             if not complete:
                 await download_state(context, chain.pivot, kept, progress.restarts + 1)
             if options.follow:
-                await run_following(context, chain, partial(_verify, datadir, limiter=limiter, progress=progress))
+                await _follow(options, context, chain)
             chain.freeze()
             await chain.headers_held()
         writer.close()

@@ -1,0 +1,47 @@
+"""A followed state: after every step it is exactly that of one block, whatever changed and whenever it was stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from ethsync.store.datadir import open_datadir
+from ethsync.store.folding import fold_all
+from ethsync.store.patches import last_step
+from tests.faults.states import opened
+from tests.faults.stepping import assert_holds, create, take_step
+from tests.faults.test_healing import changed, some_account
+
+
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of a few leaves, so that some hundred accounts have many of them."""
+    monkeypatch.setattr("ethsync.state.pages.TARGET_LEAVES", 2)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_steps_lead_from_block_to_block(seed: int, tmp_path: Path) -> None:
+    # Given a directory with the whole state of a block,
+    rng = Random(seed)
+    accounts = [some_account(rng) for _ in range(rng.choice((1, 3, 40, 200)))]
+    create(tmp_path / "d", accounts)
+    for number in range(5):
+        # when the next block has changed a few accounts, or all of them,
+        accounts = changed(rng, accounts, rng.choice((0.02, 0.1, 0.5))) or accounts
+        create(tmp_path / str(number), accounts)
+        with opened(tmp_path / str(number)) as state:
+            with open_datadir(tmp_path / "d") as datadir:
+                new = await take_step(datadir, state)
+                assert new.root == state.state_root
+            # then the directory holds exactly that block's state.
+            await assert_holds(tmp_path / "d", state)
+    # And once everything is folded, nothing is laid over the pages any more, and it is still that state.
+    with open_datadir(tmp_path / "d") as datadir:
+        fold_all(datadir)
+        assert last_step(datadir.patches) == 0
+        assert list(datadir.patches.scan(b"")) == []
+        assert datadir.accounts.overlay is None
+    with opened(tmp_path / "4") as state:
+        await assert_holds(tmp_path / "d", state)
