@@ -102,12 +102,13 @@ def status(datadir: Path, as_json: bool) -> int:
 
 @commands.command()
 @DATADIR
+@click.option("--network", help="Genesis JSON of a private network, by whose rules headers are read.")
 @AS_JSON
-def verify(datadir: Path, as_json: bool) -> int:
-    """Recompute every root and every code hash from the bytes on disk."""
+def verify(datadir: Path, network: str | None, as_json: bool) -> int:
+    """Recompute every root and every hash from the bytes on disk, of the state and of the headers."""
     from ethsync.commands.verify import run
 
-    return run(datadir, as_json)
+    return run(datadir, network, as_json)
 
 
 @commands.command()
