@@ -21,7 +21,7 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ethsync.state.pages.TARGET_LEAVES", 2)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(3))
 async def test_steps_lead_from_block_to_block(seed: int, tmp_path: Path) -> None:
     # Given a directory with the whole state of a block,
     rng = Random(seed)
