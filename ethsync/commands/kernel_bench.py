@@ -123,7 +123,8 @@ def _compile_seconds() -> float:
     """Seconds from an empty cache until all kernels are there, less what importing them takes from a full one."""
     program = (
         "import time, numba, numpy; t = time.perf_counter();"
-        "from ethsync.kernels import columns, keccak, pages, proof, rlp, trie; print(time.perf_counter() - t)"
+        "from ethsync.kernels import columns, difference, headers, keccak, nodes, pages, proof, rlp, trie;"
+        "print(time.perf_counter() - t)"
     )
     with tempfile.TemporaryDirectory(prefix="ethsync-kernels-") as cache:
         environment = {**os.environ, "ETHSYNC_CACHE_DIR": cache}

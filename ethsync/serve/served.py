@@ -16,9 +16,12 @@ from ethsync.state.pages import PagePath
 from ethsync.wire import rlp
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ethsync.state.columns import Ints, Leaves
+    from ethsync.state.node_tables import NodePaths
     from ethsync.state.pages import Bundle
-    from ethsync.state.view import StateView
+    from ethsync.state.view import StateView, StorageTrie
 
 HEADS_SERVED = 128
 """States kept behind the head: geth serves the last 128 (triedb/pathdb/config.go)."""
@@ -39,9 +42,10 @@ class EncodedSet:
 class ServedState:
     """One state, ready to be served. Used from worker threads."""
 
-    def __init__(self, view: StateView) -> None:
+    def __init__(self, view: StateView, tables: NodeTables) -> None:
+        """`tables` are shared by all states, so that they are bounded together."""
         self.view = view
-        self.tables = NodeTables()
+        self._tables = tables
         self._sets = lru_cache(CACHED_SETS)(self._encode_sets)
         self._prefix_bytes = (view.accounts.depth + 1) // 2
         self._odd = view.accounts.depth % 2 == 1
@@ -57,6 +61,10 @@ class ServedState:
             found = None if path is None else self._sets(path.prefix, path.depth)
         return None if found is None else found.get(account)
 
+    def nodes(self, account: bytes, trie: StorageTrie, paths: NodePaths) -> Iterator[bytes | None]:
+        """Nodes of the storage of an account, of the account trie for none; see NodeTables."""
+        return self._tables.nodes(self.view.state_root + account, trie, paths)
+
     def _encode_sets(self, prefix: bytes, depth: int) -> dict[bytes, EncodedSet] | None:
         bundle = self.view.bundle(PagePath(prefix.ljust(KEY_BYTES, b"\0"), depth))
         return None if bundle is None else _encode_bundle(bundle)
@@ -67,13 +75,14 @@ class ServedStates:
 
     def __init__(self, *views: StateView, window: int = HEADS_SERVED) -> None:
         self._window = window
+        self._tables = NodeTables()
         self._states: dict[bytes, ServedState] = {}
         for view in views:
             self.add(view)
 
     def add(self, view: StateView) -> None:
         """Serve another state; the oldest is forgotten when there are more than the window allows."""
-        self._states[view.state_root] = ServedState(view)
+        self._states[view.state_root] = ServedState(view, self._tables)
         while len(self._states) > self._window:
             del self._states[next(iter(self._states))]
 

@@ -172,7 +172,7 @@ def _nodes_of(state: ServedState, paths: tuple[bytes, list[bytes]]) -> Iterator[
         return iter(())
     trie = state.view.storage(account) if account else state.view.accounts
     # What is beyond the limit of lookups would be read for nothing.
-    return state.tables.nodes(account, trie, read_compact_paths(encoded[:MAX_TRIE_NODE_LOOKUPS]))
+    return state.nodes(account, trie, read_compact_paths(encoded[:MAX_TRIE_NODE_LOOKUPS]))
 
 
 def _range_proof(trie: BranchSource, origin: bytes, leaves: Leaves) -> list[bytes]:

@@ -129,7 +129,7 @@ def node_table(entries: Entries, *, rooted: bool) -> NodeTable:
 
 
 class NodeTables:
-    """Nodes of the tries of a state, with the tables that were used last. Used from worker threads."""
+    """Nodes of the tries of some states, with the tables that were used last. Used from worker threads."""
 
     def __init__(self, most: int = CACHED_BYTES) -> None:
         """`most`: bytes of tables kept."""
@@ -141,7 +141,7 @@ class NodeTables:
     def nodes(self, name: bytes, trie: StorageTrie, paths: NodePaths) -> Iterator[bytes | None]:
         """The nodes at these paths of a trie, one by one: empty where there is none, None for one in its parent.
 
-        name: tells the trie from the others of the state. A table is made when the first node that it may have is
+        name: tells the trie from all others. A table is made when the first node that it may have is
         taken, so whoever takes no more costs no more. Raises DatadirDamaged.
         """
         if isinstance(trie, SmallTrie):

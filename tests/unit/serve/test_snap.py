@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -13,11 +14,14 @@ from ethsync.errors import Disproved, MalformedMessage
 from ethsync.hashing import EMPTY_CODE_HASH, EMPTY_TRIE_ROOT, keccak256
 from ethsync.serve.served import ServedStates
 from ethsync.serve.snap import serve
+from ethsync.serve.spec import SyntheticSpec
+from ethsync.serve.synthetic import create_synthetic
 from ethsync.state.account import decode_slim
 from ethsync.state.pages import SMALL_TRIE
 from ethsync.state.proofs import verify_range
 from ethsync.state.replies import ProofNodes, scan_account_range, scan_storage_ranges
 from ethsync.state.view import StateView
+from ethsync.store.datadir import open_datadir
 from ethsync.wire.snap import (
     MAX_PROOF_NODES,
     SOFT_RESPONSE_LIMIT,
@@ -260,3 +264,15 @@ def test_proofs_of_replies_satisfy_the_trie_package(states: ServedStates, view: 
     nodes = [rlp.decode(node) for node in reply.proof]
     key, slim = reply.accounts[-1]
     assert HexaryTrie.get_from_proof(view.state_root, key, nodes) == decode_slim(slim).full()
+
+
+def test_states_share_their_tables_but_not_their_nodes(states: ServedStates, view: StateView, tmp_path: Path) -> None:
+    # Given two states that are served side by side
+    create_synthetic(SyntheticSpec(accounts=500, seed=9), tmp_path / "other")
+    with open_datadir(tmp_path / "other") as datadir:
+        other = StateView(datadir)
+        states.add(other)
+        # when the same path is asked for under each root, then each answers with its own node.
+        for each in (view, other, view):
+            reply = serve(states, GetTrieNodes(1, each.state_root, ((b"\x00",),), 10**6))
+            assert [keccak256(node) for node in decode_trie_nodes(reply.payload).nodes] == [each.state_root]
