@@ -142,11 +142,16 @@ async def sync_from(hosts: Sequence[Host], datadir: Path, *, patience: float = P
     try:
         synced.verified = await run_snap(options, synced.progress)
     except (EthsyncError, BaseExceptionGroup) as error:
-        ours = [leaf for leaf in _all(error) if isinstance(leaf, EthsyncError)]
-        if len(ours) < len(list(_all(error))):
-            raise
-        synced.error = ours[0]
+        synced.error = error_of(error)
     return synced
+
+
+def error_of(error: EthsyncError | BaseExceptionGroup) -> EthsyncError:
+    """The first error of a group of our own errors. Raises the group if there are others in it."""
+    ours = [leaf for leaf in _all(error) if isinstance(leaf, EthsyncError)]
+    if len(ours) < len(list(_all(error))):
+        raise error
+    return ours[0]
 
 
 async def sync(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 import trio
 
-from ethsync.serve.small_state import StatedAccount
+from tests.faults.changing_states import changed, some_account
 from tests.faults.states import create_demo_state, opened
 from tests.faults.syncing import assert_state, open_hosts, sync, sync_from
 from tests.faults.test_resume import LITTLE, stopped_after
@@ -19,47 +18,6 @@ from tests.faults.test_resume import LITTLE, stopped_after
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of a few leaves, so that some hundred accounts have many of them."""
     monkeypatch.setattr("ethsync.state.pages.TARGET_LEAVES", 2)
-
-
-def some_storage(rng: Random, most: int) -> dict[bytes, int]:
-    return {
-        rng.randbytes(32): rng.choice((1, 0x7F, 0x80, rng.getrandbits(256) | 1)) for _ in range(rng.randint(1, most))
-    }
-
-
-def some_account(rng: Random) -> StatedAccount:
-    kind = rng.randrange(10)
-    storage = some_storage(rng, 200 if kind == 0 else 12) if kind < 4 else {}
-    code = rng.randbytes(rng.randint(1, 50)) if kind < 5 else b""
-    return StatedAccount(rng.randbytes(32), rng.randrange(1000), rng.getrandbits(80), storage, code)
-
-
-def changed_storage(rng: Random, storage: dict[bytes, int]) -> dict[bytes, int]:
-    new = {key: value for key, value in storage.items() if rng.random() > 0.1}
-    for key in list(new):
-        if rng.random() < 0.1:
-            new[key] = rng.getrandbits(256) | 1
-    return new | (some_storage(rng, 5) if rng.random() < 0.5 else {})
-
-
-def changed_account(rng: Random, account: StatedAccount) -> StatedAccount:
-    what = rng.randrange(6)
-    if what == 0:
-        return replace(account, storage={})
-    if what == 1:
-        return replace(account, storage=some_storage(rng, 150), code=rng.randbytes(20))
-    if what <= 3:
-        return replace(account, storage=changed_storage(rng, dict(account.storage)))
-    if what == 4:
-        return replace(account, code=rng.randbytes(30))
-    return replace(account, balance=account.balance + 1, nonce=account.nonce + 1)
-
-
-def changed(rng: Random, accounts: list[StatedAccount], share: float) -> list[StatedAccount]:
-    """Some accounts go, some change, some are added."""
-    new = [changed_account(rng, each) if rng.random() < share else each for each in accounts]
-    new = [each for each in new if rng.random() > share / 5]
-    return new + [some_account(rng) for _ in range(int(len(accounts) * share / 3))]
 
 
 @pytest.mark.parametrize("seed", range(20))
