@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ethsync.errors import DatadirBusy
 from ethsync.state.pages import KEY_SPACE
 from ethsync.store.datadir import Datadir, free_bytes, open_datadir
 from ethsync.store.headers import HeaderStore
@@ -16,21 +17,30 @@ from ethsync.store.schema import BUNDLE, CODE, FACT_HEALED, FACT_MIXED, RECORD, 
 from ethsync.sync.chain import stored_moves, stored_pivot
 from ethsync.sync.resume import read_kept
 from ethsync.sync.snap import stored_verdict
+from ethsync.sync.summary import read_summary
 from ethsync.sync.sweep import Sweep
-from ethsync.ui.numbers import duration, several
+from ethsync.ui.numbers import duration, printable, several
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def run(path: Path, as_json: bool) -> int:
-    """Print the status; return 0. Raises EthsyncError."""
-    with open_datadir(path) as datadir:
-        facts = collect(datadir, time.time())
+    """Print the status; return 0. While a sync runs, what that says of itself. Raises EthsyncError."""
+    try:
+        with open_datadir(path) as datadir:
+            facts = collect(datadir, time.time())
+        lines = _lines(facts)
+    except DatadirBusy:
+        said = read_summary(path)
+        if said is None:
+            raise
+        facts = {"datadir": str(path), "running": said}
+        lines = running_lines(str(path), said, time.time())
     if as_json:
         click.echo(json.dumps(facts))
     else:
-        for line in _lines(facts):
+        for line in lines:
             click.echo(line)
     return 0
 
@@ -80,6 +90,28 @@ def collect(datadir: Datadir, now: float) -> dict[str, Any]:
     }
 
 
+def running_lines(path: str, said: dict[str, Any], now: float) -> list[str]:
+    """What a running sync said of itself, for people. `now`: Unix seconds."""
+    block, accounts, storage, codes = said["block"], said["accounts"], said["storage"], said["codes"]
+    since, peers = duration(max(0.0, now - said["at"])), several(said["peers"], "peer", "peers")
+    lines = [f"{path}: {said['phase']} in process {said['process']}, as of {since} ago, {peers}"]
+    if block is not None:
+        lines.append(_block_line(block))
+    if said["held"] is not None:
+        lines.append(f"held       the whole state of block {said['held']}")
+    headers = said["headers"]
+    if headers["held"] or headers["left"]:
+        lines.append(f"headers    {headers['held']:,} held, {headers['left']:,} left")
+    lines += [
+        f"accounts   {accounts['stored']:,} stored, {100 * accounts['key_space']:.2f} % of the key space",
+        f"storage    {storage['slots']:,} slots of {storage['contracts']:,} contracts stored; "
+        f"{storage['contracts_missing']:,} contracts missing",
+        f"bytecodes  {codes['stored']:,} stored, {codes['missing']:,} missing",
+        *_healing_lines(said["healing"]),
+    ]
+    return [*lines, printable(said["trouble"])] if said["trouble"] else lines
+
+
 def _healing(datadir: Datadir) -> dict[str, Any] | None:
     """How far pages of several states have become those of one; None if all are of one."""
     if datadir.accounts.get(FACT_MIXED) is None:
@@ -102,12 +134,16 @@ def _healing_lines(healing: dict[str, Any] | None) -> list[str]:
     return [f"healing    pages are of several blocks; {share} proven equal to this one's"]
 
 
-def _block_lines(facts: dict[str, Any]) -> list[str]:
-    """The block, and the headers behind it, if there are some."""
-    block, headers = facts["block"], facts["headers"]
+def _block_line(block: dict[str, Any]) -> str:
     moves = f"; the pivot has moved {several(block['moves'], 'time', 'times')}" if block["moves"] else ""
     age = duration(max(0, block["age_s"]))
-    lines = [f"block {block['number']}, {block['hash']}, state root {block['state_root']}, {age} old{moves}"]
+    return f"block {block['number']}, {block['hash']}, state root {block['state_root']}, {age} old{moves}"
+
+
+def _block_lines(facts: dict[str, Any]) -> list[str]:
+    """The block, and the headers behind it, if there are some."""
+    headers = facts["headers"]
+    lines = [_block_line(facts["block"])]
     if headers["held"]:
         left = f"; {headers['left']:,} down to genesis not held" if headers["left"] else ", all of them"
         lines.append(f"headers    {headers['held']:,} held, up to block {headers['highest']}{left}")

@@ -243,5 +243,5 @@ def stored_moves(datadir: Datadir) -> int:
 
 def show_pivot(progress: Progress, header: Header) -> None:
     """Put the block into what people see."""
-    progress.block_number = header.number
+    progress.block_number, progress.block_time = header.number, header.timestamp
     progress.block_hash, progress.state_root = f"0x{header.hash.hex()}", f"0x{header.state_root.hex()}"

@@ -76,6 +76,10 @@ class Progress:
     block_number: int | None = None
     block_hash: str = ""
     state_root: str = ""
+    block_time: int = 0
+    """Its timestamp, in Unix seconds."""
+    held_number: int | None = None
+    """The last block whose whole state was found to be held."""
     key_space: float = 0.0
     """Share of the account key space whose pages are stored, 0 to 1."""
     accounts: Stage = field(default_factory=Stage)

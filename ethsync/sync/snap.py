@@ -26,7 +26,7 @@ from ethsync.store.schema import (
     Format,
 )
 from ethsync.store.writer import Writer, check_space, run_writer
-from ethsync.sync.chain import ChainOptions, open_chain, show_pivot, stored_pivot
+from ethsync.sync.chain import ChainOptions, open_chain, show_pivot, stored_moves, stored_pivot
 from ethsync.sync.changes import Changes
 from ethsync.sync.context import SyncContext
 from ethsync.sync.follow import run_following
@@ -35,6 +35,7 @@ from ethsync.sync.patience import PATIENCE
 from ethsync.sync.pipeline import download_state
 from ethsync.sync.progress import Limit, Phase, Progress
 from ethsync.sync.resume import read_kept
+from ethsync.sync.summary import open_summary
 from ethsync.sync.verifier import verify_or_raise
 
 if TYPE_CHECKING:
@@ -125,9 +126,10 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
             return _done(datadir, header, progress)
         check_space(datadir, options.space_floor)
         limiter = trio.CapacityLimiter(options.cores or os.cpu_count() or 1)
-        header = await _download(options, datadir, header, limiter, progress)
-        if stored_verdict(datadir) is None:  # a pivot that moved has taken it away
-            await _verify(datadir, header, limiter, progress)
+        async with open_summary(progress, options.datadir, stored_moves(datadir)):
+            header = await _download(options, datadir, header, limiter, progress)
+            if stored_verdict(datadir) is None:  # a pivot that moved has taken it away
+                await _verify(datadir, header, limiter, progress)
         return _done(datadir, header, progress)
 
 
@@ -156,6 +158,7 @@ def _done(datadir: Datadir, header: Header, progress: Progress) -> Verified:
     if verified is None:
         raise AssertionError("a state is done only once it is verified")
     show_pivot(progress, header)
+    progress.held_number = header.number
     _count(progress, verified)
     progress.phase, progress.key_space, progress.verified = Phase.DONE, 1.0, 1.0
     return verified

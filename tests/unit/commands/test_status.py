@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ethsync.commands.status import collect, run
+from ethsync.errors import DatadirBusy
 from ethsync.serve.demo import demo_network, head_header
 from ethsync.serve.demo_chain import write_chain
 from ethsync.serve.small_state import StatedAccount, create_state
@@ -17,6 +20,8 @@ from ethsync.store.header_pages import PAGE
 from ethsync.store.headers import HeaderStore
 from ethsync.store.schema import FACT_HEALED, FACT_MIXED
 from ethsync.sync.chain import move_pivot, stored_pivot
+from ethsync.sync.progress import Phase, Progress
+from ethsync.sync.summary import FILE, INTERVAL, open_summary, read_summary
 from ethsync.wire.headers import Header, build_header
 from tests.oracles.headers import demo_chain
 
@@ -105,3 +110,41 @@ def test_people_read_the_same(path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert f"headers    {PAGE + 7:,} held, up to block {PAGE + 6}, all of them\n" in text
     assert "50.00 % of the key space proven equal to this one's\n" in text
     assert "not verified yet" in text
+
+
+async def test_while_a_sync_runs_it_is_asked_what_it_says_of_itself(
+    path: Path, capsys: pytest.CaptureFixture[str], mock_clock: MockClock
+) -> None:
+    progress = Progress(0.0, Phase.HEALING, 7, "0x11", "0x22", held_number=5, healed=0.25, pivot_moves=2)
+    progress.accounts.items, progress.headers.items, progress.headers.owed = 1_000, 8, 1_016
+    progress.trouble = "no node answers"
+    with open_datadir(path):
+        # Given that nothing was said yet, then the directory is only in use.
+        with pytest.raises(DatadirBusy):
+            run(path, as_json=False)
+        async with open_summary(progress, path, moves_before=3):
+            assert run(path, as_json=True) == 0
+            running = json.loads(capsys.readouterr().out)["running"]
+            assert running["phase"] == "healing"
+            assert (running["block"]["number"], running["block"]["moves"], running["held"]) == (7, 5, 5)
+            assert running["healing"] == {"equal": 0.25}
+            assert running["headers"] == {"held": 8, "left": 1_016}
+            # When it goes on, then that is said soon.
+            progress.healed = 0.5
+            await wait_all_tasks_blocked()
+            mock_clock.jump(INTERVAL)
+            while (read_summary(path) or {})["healing"] != {"equal": 0.5}:
+                await trio.lowlevel.checkpoint()
+            assert run(path, as_json=False) == 0
+    text = capsys.readouterr().out
+    assert f"{path}: healing in process " in text
+    assert "held       the whole state of block 5\nheaders    8 held, 1,016 left\naccounts   1,000 stored" in text
+    assert "50.00 % of the key space proven equal" in text
+    assert text.endswith("no node answers\n")
+
+
+def test_a_file_that_is_damaged_is_not_believed(path: Path) -> None:
+    with open_datadir(path):
+        (path / FILE).write_text('{"version":1')
+        with pytest.raises(DatadirBusy):
+            run(path, as_json=False)
