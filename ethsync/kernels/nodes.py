@@ -23,8 +23,8 @@ from ethsync.kernels.compiler import (
     inlined,
     kernel,
 )
-from ethsync.kernels.keccak import STATE_WORDS
 from ethsync.kernels.memory import address, copy, load8, scratch, scratch_rows
+from ethsync.kernels.sponge import STATE_WORDS
 from ethsync.kernels.trie import (
     BAD_INPUT,
     KEY_NIBBLES,

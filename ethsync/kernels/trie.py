@@ -29,9 +29,21 @@ from ethsync.kernels.compiler import (
     inlined,
     kernel,
 )
-from ethsync.kernels.keccak import RATE, STATE_WORDS, absorb
-from ethsync.kernels.memory import address, copy, copy32, load8, outside, scratch, scratch_rows, store8, zero
+from ethsync.kernels.memory import (
+    address,
+    copy,
+    copy32,
+    int_rows_at,
+    ints_at,
+    load8,
+    outside,
+    scratch,
+    scratch_rows,
+    store8,
+    zero,
+)
 from ethsync.kernels.rlp import header_size, write_header
+from ethsync.kernels.sponge import RATE, STATE_WORDS, absorb
 
 # Kinds of entries.
 LEAF = 0  # value bytes at (offset, length) are the leaf's value
@@ -353,13 +365,13 @@ def build(
         return error
     if refs.shape[0] < 2 * n or sizes.shape[0] < 2 * n or work.shape[0] <= n or work.shape[1] != 24:
         return BAD_INPUT
-    columns = work.reshape(work.shape[0] * 24)
     rows = work.shape[0]
+    columns = ints_at(address(work), rows * 24)
     shared, firsts = columns[:rows], columns[FIRSTS * rows : (FIRSTS + 1) * rows]
     above, depths = columns[ABOVE * rows : (ABOVE + 1) * rows], columns[DEPTHS * rows : (DEPTHS + 1) * rows]
     parents = columns[PARENTS * rows : (PARENTS + 1) * rows]
     order, group_of = columns[5 * rows : 6 * rows], columns[6 * rows : 7 * rows]
-    children = columns[CHILDREN * rows :].reshape((rows, 16))
+    children = int_rows_at(address(columns) + CHILDREN * rows * 8, rows, 16)
 
     error = common_prefix(keys, paths, starts, shared)
     if error != OK:

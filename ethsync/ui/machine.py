@@ -139,7 +139,7 @@ def _read_threads(tasks: Path) -> tuple[ThreadTime, ...] | None:
 
 
 def read_machine(proc: Path = Path("/proc")) -> Machine:
-    """Return what this machine is. Imports the kernels' compiler, and with it numba, if that has not happened yet."""
+    """Return what this machine is. Imports the kernels' compiler, if that has not happened yet."""
     from ethsync.kernels.compiler import INSTRUCTION_SET
 
     try:
