@@ -14,6 +14,7 @@ from ethsync.errors import Disproved, PeerError
 from ethsync.peers.track import Outcome, RequestKind
 from ethsync.state.pages import depth_for
 from ethsync.sync.big_contracts import BigContract, BigContracts, RangeJob
+from ethsync.sync.contract_queue import ContractQueue
 from ethsync.sync.debts import Contract, DebtBook, PageDebt, Part, make_bundle
 from ethsync.sync.healing import HealingStage, healed_trie
 from ethsync.sync.local_trie import local_storage
@@ -33,9 +34,6 @@ LIKELY_TRIE = 1000.0
 
 MOST_ACCOUNTS = 1024
 """Accounts in one request: what geth's own codes and trie node requests allow (eth/protocols/snap/sync.go)."""
-
-POPULAR_BYTES = 8 << 20
-"""Small tries kept because another account may have the same root. A set of all roots would be 2.8 GB on mainnet."""
 
 MOST_HEALED = 64
 """Contracts healed at a time: each has the references of its pages in memory, and most are a few pages."""
@@ -85,10 +83,6 @@ class StorageStage:
         self.counters = progress.storage
         self._progress = progress
         self._debts = debts
-        self._queue: deque[Contract] = deque()
-        self._waiting: dict[bytes, list[Contract]] = {}
-        self._popular: dict[bytes, Leaves] = {}
-        self._popular_bytes = 0
         self._average = LIKELY_TRIE
         self._unstored = 0
         self._turn = False
@@ -97,6 +91,7 @@ class StorageStage:
         self._to_heal: deque[BigContract] = deque()
         self._healing = 0
         self.big = BigContracts(root, datadir, writer, progress.storage)
+        self._queue = ContractQueue(self.big.has)
         self.nodes = HealingStage(root, limiter, progress.healing)
         """Heals contracts that have pages of another storage root: a stage of its own for the download."""
 
@@ -121,20 +116,14 @@ class StorageStage:
 
     async def owe(self, page: PageDebt, contracts: Iterable[tuple[bytes, bytes]], state_root: bytes) -> None:
         """A page owes the storage of these accounts (hash, storage root), as proven under a state root."""
-        ready: list[Contract] = []
         for account, root in contracts:
             contract = Contract(page, account, root, state_root)
             self._unstored += 1
-            if root in self._popular:
-                ready.append(contract)
-            elif root in self._waiting:
-                self._waiting[root].append(contract)
+            leaves = self._queue.known(root)
+            if leaves is None:
+                self._queue.add(contract)
             else:
-                self._waiting[root] = [contract]
-                self._queue.append(contract)
-        for contract in ready:
-            leaves = self._popular[contract.root]
-            self._keep_small([contract], [0, len(leaves)], leaves)
+                self._keep_small([contract], [0, len(leaves)], leaves)
         await self._bundle([page])
         self.counters.owed = self._unstored
 
@@ -148,10 +137,7 @@ class StorageStage:
         page.unbundled -= 1
         if self.big.others_with(big):
             return True  # both were begun, perhaps at different depths: each is a download of its own
-        if root in self._waiting:
-            # Accounts with this root were met before: they get copies instead of being asked for.
-            self._queue = deque(queued for queued in self._queue if queued.root != root)
-        self._waiting.setdefault(root, []).append(contract)
+        self._queue.add_begun(contract)
         return True
 
     async def close_whole(self) -> None:
@@ -174,17 +160,10 @@ class StorageStage:
         if self.big.ready() and (self._turn or self.big.crowded or not self._queue):
             job: TriesJob | RangeJob = self.big.take(budget)
         else:
-            job = TriesJob(self._take_batch(self._batch(budget)), self.root, budget)
+            job = TriesJob(self._queue.take(self._batch(budget)), self.root, budget)
         self._out.add(job)
         self.counters.in_flight = len(self._out)
         return job
-
-    def _take_batch(self, most: int) -> list[Contract]:
-        """The first contracts of the queue that were proven under one state root."""
-        batch = [self._queue.popleft()]
-        while self._queue and len(batch) < most and self._queue[0].state_root == batch[0].state_root:
-            batch.append(self._queue.popleft())
-        return batch
 
     def give_back(self, job: TriesJob | RangeJob) -> None:
         """The contracts or the range must be asked for again, but for what came with another answer."""
@@ -194,16 +173,11 @@ class StorageStage:
         if isinstance(job, RangeJob):
             job.big.sweep.give_back(job.gap)
         else:
-            self._queue.extendleft(filter(self._wants, reversed(job.contracts)))
+            self._queue.put_back(job.contracts)
 
     def _end(self, job: TriesJob | RangeJob) -> None:
         self._out.discard(job)
         self.counters.in_flight = len(self._out)
-
-    def _wants(self, contract: Contract) -> bool:
-        """Whether nothing of a contract that is asked for, for itself and all with its root, has come yet."""
-        waiting = self._waiting.get(contract.root)
-        return waiting is not None and waiting[0] is contract and not self.big.has(contract)
 
     async def process(self, job: TriesJob | RangeJob, payload: bytes) -> Outcome:
         """Prove, write, and pay the debts of the pages concerned."""
@@ -213,10 +187,6 @@ class StorageStage:
             return await self._process_tries(job, payload)
         finally:
             self.counters.owed = self._unstored
-
-    def _forget_stored(self) -> None:
-        """Take those out of the queue whose storage came in another way than by asking for it from the queue."""
-        self._queue = deque(filter(self._wants, self._queue))
 
     async def _process_range(self, job: RangeJob, payload: bytes) -> Outcome:
         big = job.big
@@ -262,7 +232,7 @@ class StorageStage:
 
     async def _process_tries(self, job: TriesJob, payload: bytes) -> Outcome:
         late = job not in self._out
-        if late and not any(map(self._wants, job.contracts)):
+        if late and not any(map(self._queue.wants, job.contracts)):
             return Outcome.DUPLICATE
         roots = [contract.root for contract in job.contracts]
         prove = partial(prove_tries, may_differ=job.may_differ)
@@ -274,8 +244,8 @@ class StorageStage:
         skipped = [job.contracts[position] for position in reply.skipped]
         if not late:
             self._end(job)
-            self._queue.extendleft(filter(self._wants, reversed(job.contracts[reply.rest :])))
-            self._queue.extend(filter(self._wants, skipped))
+            self._queue.put_back(job.contracts[reply.rest :])
+            self._queue.put_last(skipped)
         if job.may_differ:
             await self._park_all(skipped)
         if reply.empty and not skipped:
@@ -283,7 +253,7 @@ class StorageStage:
         self._average += 0.2 * (len(payload) / (len(reply.matched) + 1) - self._average)
         kept = await self._keep_tries(job, reply)
         if late:
-            self._forget_stored()
+            self._queue.forget_stored()
         return Outcome.SERVED if kept else Outcome.DUPLICATE
 
     async def _nothing_for(self, contracts: list[Contract], root: bytes) -> Outcome:
@@ -294,22 +264,22 @@ class StorageStage:
             contract.empty_answers += 1
         given_up = [contract for contract in contracts if contract.empty_answers >= MOST_EMPTY_ANSWERS]
         for contract in given_up:
-            if self._wants(contract) or self.big.has(contract):
+            if self._queue.wants(contract) or self.big.has(contract):
                 await self._park(contract)
-        self._forget_stored()
+        self._queue.forget_stored()
         return Outcome.DUPLICATE
 
     async def _park_all(self, contracts: list[Contract]) -> None:
-        for contract in filter(self._wants, contracts):
+        for contract in filter(self._queue.wants, contracts):
             await self._park(contract)
-        self._forget_stored()
+        self._queue.forget_stored()
 
     async def _park(self, contract: Contract) -> None:
         """Leave a contract until its account has been proven anew: its storage is not what it was, or seems so.
 
         The debt of its page stays as it is, so that whoever reads the debts next finds it.
         """
-        waiting = self._waiting.pop(contract.root, [])
+        waiting = self._queue.claim(contract.root)
         parked = dict.fromkeys([contract, *(each for each in waiting if each.state_root != self.root)])
         big = self.big.park(contract)
         self._healing -= big is not None and big.healing
@@ -318,8 +288,7 @@ class StorageStage:
             each.page.unbundled -= 0 if each is contract and big is not None and big.declared else 1
         proven = [each for each in waiting if each not in parked]
         if proven:
-            self._waiting[contract.root] = proven
-            self._queue.append(proven[0])
+            self._queue.wait_again(proven)
         await self._bundle(dict.fromkeys(each.page for each in parked))
 
     async def _keep_tries(self, job: TriesJob, reply: SmallReply) -> bool:
@@ -339,7 +308,7 @@ class StorageStage:
                 run = []
                 if len(touched) % PAGES_A_TURN == 0:
                     await trio.lowlevel.checkpoint()
-            if not self._wants(contract):
+            if not self._queue.wants(contract):
                 continue
             if paged is None:
                 run.append((contract, k))
@@ -350,7 +319,7 @@ class StorageStage:
             touched[contract.page] = None
         if run:
             self._keep_run(run, starts, leaves, touched)
-        if reply.begun is not None and self._wants(job.contracts[reply.begun[0]]):
+        if reply.begun is not None and self._queue.wants(job.contracts[reply.begun[0]]):
             position, chunk = reply.begun
             big = self.big.begin(job.contracts[position], chunk.assembled, chunk.depth, chunk.estimate)
             await self.big.write(big, chunk.assembled)
@@ -369,22 +338,15 @@ class StorageStage:
         self._keep_small([contract for contract, _ in run], [at - base for at in starts[first : last + 1]], part)
         touched[run[0][0].page] = None
         for contract, k in run:
-            waiting = self._waiting.pop(contract.root)
+            waiting = self._queue.claim(contract.root)
             if len(waiting) == 1:
                 continue
             trie = leaves[starts[k] : starts[k + 1]].compact()
-            self._remember(contract.root, trie)
+            self._queue.remember(contract.root, trie)
             for twin in waiting:
                 if twin is not contract:
                     self._keep_small([twin], [0, len(trie)], trie)
                     touched[twin.page] = None
-
-    def _remember(self, root: bytes, leaves: Leaves) -> None:
-        """Keep a trie that more than one account has; the oldest ones go when there are too many."""
-        self._popular[root] = leaves
-        self._popular_bytes += leaves.nbytes
-        while self._popular_bytes > POPULAR_BYTES:
-            self._popular_bytes -= self._popular.pop(next(iter(self._popular))).nbytes
 
     def _keep_small(self, contracts: list[Contract], starts: list[int], leaves: Leaves) -> None:
         """Add tries of one page to what its bundle is going to be made of."""
@@ -469,10 +431,10 @@ class StorageStage:
             await self._begin_healing()
             return
         small = await self.big.finish(big)
-        waiting = self._waiting.pop(contract.root, [])
+        waiting = self._queue.claim(contract.root)
         twins = [twin for twin in waiting if twin is not contract]
         if twins and waiting[0] is not contract:
-            self._forget_stored()  # another contract with this root was begun, and ended, before
+            self._queue.forget_stored()  # another contract with this root was begun, and ended, before
         if small is not None:
             for each in (contract, *twins):
                 self._keep_small([each], [0, len(small)], small)

@@ -158,7 +158,7 @@ async def test_the_same_account_with_an_equal_root_met_later_is_another_matter(
     stage: StorageStage, debts: DebtBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a trie that came, and is not remembered
-    monkeypatch.setattr("ethsync.sync.storage.POPULAR_BYTES", 0)
+    monkeypatch.setattr("ethsync.sync.contract_queue.POPULAR_BYTES", 0)
     page = debts.open(PAGE, 1, 0)
     await stage.owe(page, [(NAMES[0], SMALL[0].root)], STATE_ROOT)
     first = taken(stage)
