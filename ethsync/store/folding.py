@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ethsync.store.datadir import LAYERS
 from ethsync.store.patches import STEP, STEP_BYTES, Kind, Overlay, patched
-from ethsync.store.schema import ACCOUNT_PAGE, STORAGE_PAGE, TOP
+from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, STORAGE_PAGE, TOP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,14 +21,21 @@ if TYPE_CHECKING:
     from ethsync.store.leveldb import Database
     from ethsync.store.patches import Patch
 
-FOLD_PART = 4
-"""A page is folded when its patches exceed one in so many of its bytes: at most a quarter more is read than without
-them, and a byte of patches is written four times more in folding (design, section 3)."""
+SWEPT = 2
+"""Bytes of pages that are folded with each step, as a multiple of what the step wrote: pages are folded when patches
+of half their size have come together, on average, and a byte of patches is written twice more in folding."""
+
+HOT_PART = 1
+"""A page is folded out of turn when its patches exceed this multiple of it: some change with every block."""
 
 FOLDED_AT_ONCE = 256
 """Keys folded in one batch: about 8 MB of pages."""
 
-PAGED = (ACCOUNT_PAGE, STORAGE_PAGE)
+CURSOR = b"!folded"
+"""With a layer: the key behind which folding goes on in it."""
+
+FOLDED = {LAYERS["accounts"]: ACCOUNT_PAGE, LAYERS["bundles"]: BUNDLE, LAYERS["storage"]: STORAGE_PAGE}
+"""Layers with changes by step, and the family of their keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +46,57 @@ class _Ripe:
     key: bytes
 
 
-def fold_changed(datadir: Datadir, changed: Iterable[Patch]) -> int:
-    """Fold those of the pages and bundles that a step changed whose patches have become too large. Returns bytes."""
-    databases = {layer: getattr(datadir, name) for name, layer in LAYERS.items()}
+def fold_some(datadir: Datadir, changed: Iterable[Patch]) -> int:
+    """Fold what is due after a step that changed this; return the bytes written.
+
+    Folding goes through the pages in the order of their keys, round and round: written in that order they cost LevelDB
+    little more than their size, in random order several times that.
+    """
+    written = 0
+    sizes = dict.fromkeys(FOLDED, 0)
     ripe = []
     for patch in changed:
-        if patch.kind not in (Kind.PAGE, Kind.BUNDLE):
-            continue
-        overlay = Overlay(datadir.patches, patch.layer)
-        size = sum(map(len, overlay.records(patch.key)))
-        value = databases[patch.layer].get_stored(patch.key)
-        if size * FOLD_PART > len(value or b""):
-            ripe.append(_Ripe(patch.layer, patch.key))
-            if patch.key[:1] in PAGED:
-                ripe.append(_Ripe(patch.layer, TOP + patch.key[1:]))
+        if patch.kind in (Kind.PAGE, Kind.BUNDLE):
+            sizes[patch.layer] += len(patch.key) + len(patch.payload)
+            if _is_hot(datadir, patch):
+                ripe += _with_top(patch.layer, patch.key)
+    for layer, size in sizes.items():
+        written += _sweep(datadir, layer, size * SWEPT)
+    return written + _fold(datadir, iter(ripe))
+
+
+def _is_hot(datadir: Datadir, patch: Patch) -> bool:
+    size = sum(map(len, Overlay(datadir.patches, patch.layer).records(patch.key)))
+    if size <= len(patch.payload) + 1:
+        return False  # the first one
+    return size > HOT_PART * len(_database(datadir, patch.layer).get_stored(patch.key) or b"")
+
+
+def _with_top(layer: bytes, key: bytes) -> list[_Ripe]:
+    """A page or bundle; with a page its top record."""
+    return [_Ripe(layer, key)] + ([_Ripe(layer, TOP + key[1:])] if key[:1] != BUNDLE else [])
+
+
+def _database(datadir: Datadir, layer: bytes) -> Database:
+    found: Database = getattr(datadir, next(name for name, letter in LAYERS.items() if letter == layer))
+    return found
+
+
+def _sweep(datadir: Datadir, layer: bytes, budget: int) -> int:
+    """Fold the next pages of a layer that have patches, up to so many bytes."""
+    if not budget:
+        return 0
+    cursor = datadir.patches.get(CURSOR + layer) or b""
+    ripe: list[_Ripe] = []
+    for key, _ in Overlay(datadir.patches, layer).groups(FOLDED[layer], cursor):
+        if budget <= 0:
+            break
+        cursor = key + b"\0"
+        budget -= len(_database(datadir, layer).get_stored(FOLDED[layer] + key) or b"")
+        ripe += _with_top(layer, FOLDED[layer] + key)
+    else:
+        cursor = b""
+    datadir.patches.put(CURSOR + layer, cursor)
     return _fold(datadir, iter(ripe))
 
 
@@ -66,6 +110,8 @@ def fold_all(datadir: Datadir) -> int:
     written = _fold(datadir, (_Ripe(key[:1], key[1:-STEP_BYTES]) for key, _ in _records(datadir)))
     batch = datadir.patches.batch()
     batch.delete(STEP)
+    for layer in FOLDED:
+        batch.delete(CURSOR + layer)
     datadir.patches.commit(batch, sync=True)
     datadir.lay_over()
     return written

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from heapq import merge
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,9 @@ STEP_BYTES = 4
 
 BY_STEP = (ACCOUNT_PAGE, BUNDLE, STORAGE_PAGE)
 """Families whose records are kept by their steps; of all others only the newest record is."""
+
+
+_STORAGE = (STORAGE_PAGE, TOP, MARKER)
 
 
 class Kind(IntEnum):
@@ -133,8 +137,8 @@ class Overlay:
     def neighbourhoods(self, database: Database, first: bytes) -> Iterator[bytes]:
         """As Database.neighbourhoods, without those that the last steps have emptied."""
         near = database.neighbourhood
-        groups = self.groups(STORAGE_PAGE, first)
-        changed = (key for key, _ in groupby(groups, key=lambda group: group[0][:near]))
+        groups = merge(*((key[:near] for key, _ in self.groups(family, first)) for family in _STORAGE))
+        changed = (key for key, _ in groupby(groups))
         ahead = next(changed, None)
         for stored in database.stored_neighbourhoods(first):
             while ahead is not None and ahead < stored:
@@ -151,8 +155,7 @@ class Overlay:
             ahead = next(changed, None)
 
     def _holds(self, database: Database, near: bytes) -> bool:
-        families = (STORAGE_PAGE, TOP, MARKER)
-        return any(True for family in families for _ in self.scan(database, family + near, b"", keys_only=True))
+        return any(True for family in _STORAGE for _ in self.scan(database, family + near, b"", keys_only=True))
 
 
 def _shown(key: bytes, value: bytes | None, records: list[bytes], keys_only: bool) -> Iterator[tuple[bytes, bytes]]:

@@ -17,7 +17,7 @@ import trio
 
 from ethsync.errors import DatadirDamaged, StateUnavailable
 from ethsync.store.datadir import LAYERS
-from ethsync.store.folding import fold_all, fold_changed
+from ethsync.store.folding import fold_all, fold_some
 from ethsync.store.patches import Kind, Patch, fill, last_step
 from ethsync.store.schema import FACT_DEPTH, FACT_MIXED, FACT_PIVOT, FACT_RUNS, FACT_VERIFIED
 from ethsync.sync.download import Download, run_download
@@ -145,8 +145,7 @@ def write_step(datadir: Datadir, header: Header, patches: list[Patch], totals: T
 
     Codes are forced to the disk before: the step relies on them.
     """
-    if totals.codes:
-        datadir.codes.commit(datadir.codes.batch(), sync=True)
+    datadir.codes.commit(datadir.codes.batch(), sync=True)  # those of a step that was given up may be among them
     layer = LAYERS["accounts"]
     facts = [
         Patch(layer, FACT_PIVOT, Kind.VALUE, header.raw),
@@ -156,7 +155,7 @@ def write_step(datadir: Datadir, header: Header, patches: list[Patch], totals: T
     size = fill(batch, last_step(datadir.patches) + 1, [*patches, *facts])
     datadir.patches.commit(batch, sync=True)
     datadir.lay_over()
-    return size + fold_changed(datadir, patches)
+    return size + fold_some(datadir, patches)
 
 
 def _verdict(datadir: Datadir, header: Header, totals: Totals) -> bytes:

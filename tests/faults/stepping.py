@@ -66,7 +66,7 @@ async def assert_holds(path: Path, state: StateView) -> None:
     """What `ethsync verify` says of a directory that is opened anew: this state, and nothing else."""
     with open_datadir(path) as datadir:
         found = await verify(datadir, state.state_root, trio.CapacityLimiter(1), lambda share: None)
-        assert found.problems == []
+        assert found.problems == [], found.problems
         view = StateView(datadir)
         assert view.header == state.header
         assert contents(view) == contents(state)

@@ -108,6 +108,6 @@ async def test_steps_lead_from_block_to_block_whenever_they_are_stopped(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 160))
+@pytest.mark.parametrize("seed", range(100, 130))
 async def test_many_steps_lead_from_block_to_block(seed: int, tmp_path: Path, disk: MemoryDisk) -> None:
     await follow(Random(seed), tmp_path, disk)
