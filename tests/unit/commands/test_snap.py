@@ -53,6 +53,18 @@ async def test_a_fork_without_a_time_is_refused(tmp_path: Path) -> None:
         await options(tmp_path, ["Amsterdam"])
 
 
+async def test_one_block_is_not_followed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="followed no further"):
+        async with _options(replace(COMMAND, datadir=tmp_path, follow=True)):
+            pass
+
+
+async def test_a_head_that_moves_is_followed(tmp_path: Path) -> None:
+    head = "beacon:http://127.0.0.1:5052"
+    async with _options(replace(COMMAND, head=head, datadir=tmp_path, follow=True)) as found:
+        assert found.follow
+
+
 async def test_the_demo_does_not_stumble_over_a_state_that_an_older_version_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
