@@ -11,13 +11,16 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from Crypto.Cipher import AES
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR, ECB
 
 from ethsync.errors import LocalProtocolError, MalformedMessage
 from ethsync.wire import rlp
 
 if TYPE_CHECKING:
     from Crypto.Hash.keccak import Keccak_Hash
+    from cryptography.hazmat.primitives.ciphers import CipherContext
 
     from ethsync.rlpx.handshake import Secrets
 
@@ -44,11 +47,16 @@ class Frame:
     payload: memoryview
 
 
+def _key_stream(key: bytes) -> CipherContext:
+    """AES-256-CTR from zero: one direction of a connection. The same operation encrypts and decrypts."""
+    return Cipher(AES(key), CTR(bytes(_BLOCK))).encryptor()
+
+
 class _FrameMac:
     """The MAC of one direction: Keccak over the ciphertexts, mixed with AES-256 blocks."""
 
     def __init__(self, secret: bytes, state: Keccak_Hash) -> None:
-        self._cipher = AES.new(secret, AES.MODE_ECB)
+        self._cipher = Cipher(AES(secret), ECB()).encryptor()
         self._state = state
 
     def update(self, ciphertext: bytes | bytearray | memoryview) -> None:
@@ -62,7 +70,7 @@ class _FrameMac:
         return self._mix(tail, tail)
 
     def _mix(self, seed: bytes, block: bytes) -> bytes:
-        mixed = int.from_bytes(self._cipher.encrypt(seed), "big") ^ int.from_bytes(block, "big")
+        mixed = int.from_bytes(self._cipher.update(seed), "big") ^ int.from_bytes(block, "big")
         self._state.update(mixed.to_bytes(_BLOCK, "big"))
         return self._state.digest()[:_BLOCK]
 
@@ -71,7 +79,7 @@ class FrameEncoder:
     """Turns messages into frames, in the order in which they go out."""
 
     def __init__(self, secrets: Secrets) -> None:
-        self._cipher = AES.new(secrets.aes, AES.MODE_CTR, nonce=b"", initial_value=0)
+        self._cipher = _key_stream(secrets.aes)
         self._mac = _FrameMac(secrets.mac, secrets.egress)
 
     def encode(self, message_id: int, payload: bytes | memoryview) -> bytes:
@@ -80,9 +88,9 @@ class FrameEncoder:
         size = len(prefix) + len(payload)
         if size > MAX_FRAME_SIZE:
             raise LocalProtocolError(f"message of {size} bytes does not fit into a frame")
-        header = self._cipher.encrypt(size.to_bytes(3, "big") + _HEADER_DATA)
+        header = self._cipher.update(size.to_bytes(3, "big") + _HEADER_DATA)
         header_mac = self._mac.header(header)
-        body = self._cipher.encrypt(b"".join((prefix, payload, bytes(-size % _BLOCK))))
+        body = self._cipher.update(b"".join((prefix, payload, bytes(-size % _BLOCK))))
         self._mac.update(body)
         return b"".join((header, header_mac, body, self._mac.body()))
 
@@ -98,7 +106,7 @@ class FrameDecoder:
     def __init__(self, secrets: Secrets, *, limit: int = MAX_FRAME_SIZE) -> None:
         """`limit`: longest frame in bytes (message id and compressed payload) that is accepted."""
         self.limit = limit
-        self._cipher = AES.new(secrets.aes, AES.MODE_CTR, nonce=b"", initial_value=0)
+        self._cipher = _key_stream(secrets.aes)
         self._mac = _FrameMac(secrets.mac, secrets.ingress)
         self._pending: deque[memoryview] = deque()
         self._small = bytearray()  # a header or body MAC that has arrived in part
@@ -164,7 +172,7 @@ class FrameDecoder:
         ciphertext, mac = header[:_BLOCK], header[_BLOCK:]
         if not hmac.compare_digest(mac, self._mac.header(ciphertext)):
             raise MalformedMessage("MAC of a frame header is wrong")
-        size = int.from_bytes(self._cipher.decrypt(ciphertext)[:3], "big")
+        size = int.from_bytes(self._cipher.update(ciphertext)[:3], "big")
         if size == 0:
             raise MalformedMessage("frame without a message id")
         if size > self.limit:
@@ -180,7 +188,7 @@ class FrameDecoder:
             piece = self._next_piece(min(SLICE, len(body) - self._filled))
             self._mac.update(piece)
             after = self._filled + len(piece)
-            self._cipher.decrypt(piece, output=body[self._filled : after])
+            self._cipher.update_into(piece, body[self._filled : after])
             self._filled = after
         return True
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PACKAGES = ("numba", "llvmlite", "numpy", "trio", "plyvel", "plyvel-next", "coincurve", "cramjam",
-            "pycryptodome", "rich")  # fmt: skip
+            "cryptography", "pycryptodome", "rich")  # fmt: skip
 """Packages whose versions explain a measurement."""
 
 
