@@ -52,7 +52,6 @@ def large_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateView]
         yield view
 
 
-@pytest.mark.slow
 async def test_killed_at_25_random_moments(large_state: StateView, tmp_path: Path) -> None:
     # Given what a sync costs that nothing disturbs
     _, (host,) = await sync(large_state, tmp_path / "undisturbed", LITTLE)
