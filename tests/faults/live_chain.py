@@ -31,16 +31,7 @@ from ethsync.sync.snap import SnapOptions, run_snap
 from ethsync.wire.headers import Header, decode_header
 from tests.faults.states import create_demo_state, opened
 from tests.faults.syncing import PATIENCE, Host, Synced, Watch, error_of, open_hosts
-from tests.oracles.beacon_node import (
-    BLINDED,
-    CHECKPOINTS,
-    SYNCING,
-    Reply,
-    block_reply,
-    checkpoints,
-    follows_chain,
-    syncing,
-)
+from tests.oracles.beacon_node import Reply, beacon_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +177,4 @@ async def follow_until_served(live: LiveChain, size: int, datadir: Path) -> Sync
 
 def beacon_replies(head: Header) -> dict[str, Reply]:
     """What a beacon node answers whose head's execution block is this one."""
-    fields = {
-        "block_hash": f"0x{head.hash.hex()}",
-        "parent_hash": f"0x{head.parent_hash.hex()}",
-        "block_number": str(head.number),
-    }
-    return {
-        **follows_chain(demo_network().chain_id, 1_000),
-        SYNCING: syncing(),
-        CHECKPOINTS: checkpoints(0),
-        BLINDED + "head": block_reply({"execution_payload_header": fields}, head.number, "fulu"),
-    }
+    return beacon_head(head.hash, head.number, head.parent_hash, demo_network().chain_id)

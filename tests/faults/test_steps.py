@@ -10,9 +10,9 @@ import pytest
 from ethsync.store.datadir import open_datadir
 from ethsync.store.folding import fold_all
 from ethsync.store.patches import last_step
+from tests.faults.changing_states import changed, some_account
 from tests.faults.states import opened
 from tests.faults.stepping import assert_holds, create, take_step
-from tests.faults.test_healing import changed, some_account
 
 
 @pytest.fixture(autouse=True)

@@ -27,9 +27,9 @@ from ethsync.sync.pivots import PivotRules
 from ethsync.sync.progress import Progress
 from ethsync.sync.snap import SnapOptions, Verified, run_snap
 from ethsync.wire.headers import Header, decode_header
+from tests.faults.changing_states import changed, some_account
 from tests.faults.states import opened
 from tests.faults.stepping import assert_holds
-from tests.faults.test_healing import changed, some_account
 
 AT_THE_HEAD = PivotRules(0, 0)
 """The head's state is served as soon as the head is named."""

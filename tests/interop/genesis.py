@@ -23,10 +23,20 @@ _BLOB_LIMITS = {"target": 3, "max": 6, "baseFeeUpdateFraction": 3_338_477}  # EI
 _BLOB_LIMITS_PRAGUE = {"target": 6, "max": 9, "baseFeeUpdateFraction": 5_007_716}  # EIP-7691
 
 
-def make_genesis(accounts: int, contracts: int, slots: int = 20, *, fork: Fork = "cancun") -> dict[str, Any]:
+SETTER = "6020356000355560003560206000a100"
+"""Code that stores calldata[32:64] at slot calldata[0:32] and logs it; the JavaScript peer calls what begins so."""
+
+SUICIDE = "33ff"
+"""Code that destroys its contract, which is gone with its storage then; before Cancun (EIP-6780)."""
+
+
+def make_genesis(
+    accounts: int, contracts: int, slots: int = 20, *, fork: Fork = "cancun", changing: int = 0
+) -> dict[str, Any]:
     """Return a genesis of plain accounts, contracts with about `slots` slots each, and one funded test account.
 
     A third of the contracts share one code; every fifth has no storage; values have every length from 1 to 32 bytes.
+    `changing`: of so many blocks with transactions each changes storage, empties one contract, and deletes an account.
     """
     alloc: dict[str, Any] = {}
     for i in range(accounts):
@@ -40,6 +50,7 @@ def make_genesis(accounts: int, contracts: int, slots: int = 20, *, fork: Fork =
             "code": "0x" + _code(i).hex(),
             **({"storage": storage} if storage else {}),
         }
+    alloc |= _changing(changing, slots)
     alloc[TEST_ACCOUNT] = {"balance": hex(10**24)}
     return {
         "config": _config(fork),
@@ -57,6 +68,23 @@ def make_genesis(accounts: int, contracts: int, slots: int = 20, *, fork: Fork =
         **({"excessBlobGas": "0x0", "blobGasUsed": "0x0"} if fork in ("cancun", "prague") else {}),
         "alloc": alloc,
     }
+
+
+def _changing(blocks: int, slots: int) -> dict[str, Any]:
+    """Contracts and accounts that transactions change, by what they are: see chain.mjs."""
+    alloc: dict[str, Any] = {}
+    for i in range(1 + blocks if blocks else 0):
+        code = SETTER + _hash(f"setter {i}").hex()
+        # The first has a thousand slots, of which each block changes some; the others have one, which a block clears.
+        storage = _storage(0, slots) if i == 0 else {"0x" + "00" * 31 + "07": "0x" + "00" * 31 + "2a"}
+        alloc[_address(f"setter {i}")] = {"balance": "0x0", "nonce": "0x1", "code": "0x" + code, "storage": storage}
+    for i in range(blocks):
+        code = SUICIDE + _hash(f"mortal {i}").hex()
+        storage = _storage(1 + i * 5, slots)
+        alloc[_address(f"mortal {i}")] = {"balance": "0x1", "nonce": "0x1", "code": "0x" + code, "storage": storage}
+        # Without nonce, balance and code: whoever touches it takes it away (EIP-161).
+        alloc[_address(f"empty {i}")] = {"balance": "0x0"}
+    return alloc
 
 
 def _config(fork: Fork) -> dict[str, Any]:

@@ -119,6 +119,7 @@ async def open_js_peer(
     max_bytes: int | None = None,
     key: bytes = b"\x46" * 32,
     fast: bool = False,
+    changing: int = 0,
 ) -> AsyncIterator[JsPeer]:
     """Run a peer for the duration of the block; needs `require_node` before.
 
@@ -128,7 +129,7 @@ async def open_js_peer(
     """
     if genesis is None:
         genesis = directory / "genesis.json"
-        genesis.write_text(json.dumps(make_genesis(accounts, contracts, slots, fork=fork)))
+        genesis.write_text(json.dumps(make_genesis(accounts, contracts, slots, fork=fork, changing=changing)))
     arguments = ["--genesis", str(genesis), "--key", key.hex(), "--blocks", str(blocks)]
     arguments += ["--withdrawals", str(withdrawals)]
     arguments += ["--vm"] if transactions else []

@@ -160,6 +160,21 @@ def follows_chain(chain_id: int, slot_ms: int | None = None) -> dict[str, Reply]
     return found
 
 
+def beacon_head(block_hash: bytes, number: int, parent_hash: bytes = bytes(32), chain_id: int = 0) -> dict[str, Reply]:
+    """What a node answers whose head's execution block is this one, and which has no finalized block."""
+    fields = {
+        "block_hash": f"0x{block_hash.hex()}",
+        "parent_hash": f"0x{parent_hash.hex()}",
+        "block_number": str(number),
+    }
+    return {
+        **(follows_chain(chain_id, 1_000) if chain_id else {}),
+        SYNCING: syncing(),
+        CHECKPOINTS: checkpoints(0),
+        BLINDED + "head": block_reply({"execution_payload_header": fields}, number, "fulu"),
+    }
+
+
 BLINDED = "/eth/v1/beacon/blinded_blocks/"
 WHOLE = "/eth/v2/beacon/blocks/"
 SYNCING = "/eth/v1/node/syncing"

@@ -14,9 +14,9 @@ from ethsync.serve.small_state import StatedAccount
 from ethsync.state.view import StateView
 from ethsync.store.datadir import open_datadir
 from ethsync.store.folding import fold_all
+from tests.faults.changing_states import changed, some_account
 from tests.faults.states import opened
 from tests.faults.stepping import assert_holds, create, take_step
-from tests.faults.test_healing import changed, some_account
 from tests.oracles.memory_disk import MemoryDisk, Write
 
 STEPS = 5

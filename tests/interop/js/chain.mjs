@@ -16,7 +16,7 @@ import {
 } from '@ethereumjs/util'
 import { buildBlock, createVM, encodeReceipt } from '@ethereumjs/vm'
 import { keccak256 } from 'ethereum-cryptography/keccak.js'
-import { EMPTY, fromHex, ZERO_HASH } from './bytes.mjs'
+import { EMPTY, fromHex, toHex, ZERO_HASH } from './bytes.mjs'
 import { EMPTY_CODE, EMPTY_ROOT, openTrie } from './state.mjs'
 
 const GWEI = 10n ** 9n
@@ -44,6 +44,8 @@ export function createGenesis(document, stateRoot) {
   common.setForkHashes(genesis.hash())
   return { common, genesis }
 }
+
+const TRANSACTION_TYPES = [0, 2, 1, 2] // of the first ones of a block; the others are legacy ones
 
 const withdrawalsOf = (number, count) =>
   [...Array(count).keys()].map((i) => ({
@@ -96,16 +98,47 @@ const INIT_CODE =
   '0x' +
   [...Array(8).keys()].map((slot) => `60${word(slot + 7).slice(-2)}60${word(slot).slice(-2)}55`).join('') +
   `6f${RUNTIME}60005260106010f3`
-const TRANSACTION_TYPES = [0, 2, 1, 2]
 
-/** Extend the genesis by `count` blocks of four transactions: create, transfer, set a new slot, overwrite or clear. */
-export async function transactionChain(common, genesis, count, withdrawals) {
+/** The accounts of a genesis that are meant to be changed: see genesis.py. Addresses in the order of the file. */
+function changing(alloc) {
+  const accounts = Object.entries(alloc)
+  const withCode = (code) => accounts.filter(([, account]) => account.code?.startsWith('0x' + code))
+  return {
+    setters: withCode(RUNTIME).map(([address, { storage }]) => ({ address, slots: Object.keys(storage) })),
+    mortals: withCode('33ff').map(([address]) => address),
+    empty: accounts.filter(([, { balance, nonce, code }]) => !BigInt(balance) && !nonce && !code).map(([it]) => it),
+  }
+}
+
+/** Calls that change what a genesis has for it, in block `number`: pairs of address and data. */
+function changes({ setters, mortals, empty }, number) {
+  const calls = []
+  if (setters.length) {
+    const [{ address, slots }, ...small] = setters
+    const at = (place) => fromHex(slots[place % slots.length])
+    const set = (slot, value) => calls.push([address, '0x' + toHex(slot).padStart(64, '0') + word(value)])
+    set(at(3 * number), number) // overwritten
+    set(at(3 * number + 1), 0) // cleared
+    set(keccak256(Buffer.from(`slot ${number}`)), number) // new
+    if (number <= small.length) calls.push([small[number - 1].address, '0x' + word(7) + word(0)]) // empty now
+  }
+  if (number <= mortals.length) calls.push([mortals[number - 1], '0x'])
+  if (number <= empty.length) calls.push([empty[number - 1], '0x'])
+  return calls.map(([address, data]) => ({ to: new Address(fromHex(address)), data }))
+}
+
+/**
+ * Extend the genesis by `count` blocks of transactions: create, transfer, set a new slot, overwrite or clear; and what
+ * changes accounts of the genesis that are meant to be changed.
+ */
+export async function transactionChain(common, genesis, count, withdrawals, alloc) {
   const trie = openTrie(genesis.header.stateRoot, true)
   const stateManager = new MerkleStateManager({ trie, common, prefixStorageTrieKeys: false })
   const vm = await createVM({ common, stateManager })
   const blocks = [genesis]
   const receipts = [[]]
   const contracts = []
+  const meant = changing(alloc)
   const legacy = { gasLimit: 300000n, gasPrice: 10n * GWEI }
   const fees = { gasLimit: 300000n, maxFeePerGas: 10n * GWEI, maxPriorityFeePerGas: 1n, chainId: common.chainId() }
   const sign = (create, fields) => create(fields, { common }).sign(SENDER)
@@ -128,7 +161,10 @@ export async function transactionChain(common, genesis, count, withdrawals) {
     const accessList = { nonce: nonce++, ...legacy, chainId: common.chainId(), to, data: setNew }
     await builder.addTransaction(sign(createAccessList2930Tx, accessList))
     await builder.addTransaction(sign(createFeeMarket1559Tx, { nonce: nonce++, ...fees, to, data: overwrite }))
-    const encoded = builder.transactionReceipts.map((receipt, i) => encodeReceipt(receipt, TRANSACTION_TYPES[i]))
+    for (const call of changes(meant, number)) {
+      await builder.addTransaction(sign(createLegacyTx, { nonce: nonce++, ...legacy, ...call }))
+    }
+    const encoded = builder.transactionReceipts.map((receipt, i) => encodeReceipt(receipt, TRANSACTION_TYPES[i] ?? 0))
     blocks.push((await builder.build()).block)
     receipts.push(encoded.map((receipt) => (receipt[0] >= 0xc0 ? RLP.decode(receipt) : receipt)))
   }

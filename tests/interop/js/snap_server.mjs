@@ -6,7 +6,7 @@
 //     --key HEX32      node key
 //     --blocks N       blocks on top of the genesis                    (0)
 //     --withdrawals N  withdrawals per block                           (16)
-//     --vm             run four transactions per block as well
+//     --vm             run transactions as well: four per block, and some for accounts that are meant to be changed
 //     --window N       serve the state of the newest N blocks only     (all)
 //     --max-bytes N    largest reply                                   (2 MiB)
 //     --delay MS       wait before every reply                         (0)
@@ -53,7 +53,13 @@ const document = JSON.parse(readFileSync(options.genesis))
 const genesisRoot = await buildGenesisState(document.alloc, { fast: options.fast })
 const { common, genesis } = createGenesis(document, genesisRoot)
 const extend = options.vm ? transactionChain : withdrawalChain
-const [blocks, receipts] = await extend(common, genesis, Number(options.blocks), Number(options.withdrawals))
+const [blocks, receipts] = await extend(
+  common,
+  genesis,
+  Number(options.blocks),
+  Number(options.withdrawals),
+  document.alloc,
+)
 if (options.export) writeFileSync(options.export, Buffer.concat(blocks.slice(1).map((block) => block.serialize())))
 
 const numberByHash = new Map(blocks.map((block, number) => [toHex(block.hash()), number]))

@@ -108,20 +108,38 @@ export function flatten(root) {
   return flat
 }
 
+const SHARED_DEPTH = 2 // nibbles
+let subtries = new Map() // leaves under nodes at that depth: from block to block most stay as they are
+
 function leavesUnder(root) {
   const keys = []
   const values = []
-  const resolve = (reference) => (Array.isArray(reference) ? reference : RLP.decode(rawNode(reference)))
-  const walk = (node, path) => {
+  const walk = (reference, path) => {
+    if (path.length !== SHARED_DEPTH || Array.isArray(reference)) return walkNode(reference, path)
+    const id = path.join() + toHex(reference)
+    let known = subtries.get(id)
+    if (!known) {
+      const first = keys.length
+      walkNode(reference, path)
+      known = { keys: keys.slice(first), values: values.slice(first) }
+      if (subtries.size > FLAT_TRIES * 16) subtries = new Map()
+      subtries.set(id, known)
+    } else {
+      keys.push(...known.keys)
+      values.push(...known.values)
+    }
+  }
+  const walkNode = (reference, path) => {
+    const node = Array.isArray(reference) ? reference : RLP.decode(rawNode(reference))
     if (node.length === 17) {
-      for (let i = 0; i < 16; i++) if (node[i].length) walk(resolve(node[i]), [...path, i])
+      for (let i = 0; i < 16; i++) if (node[i].length) walk(node[i], [...path, i])
       return
     }
     const deeper = [...path, ...fromCompact(node[0])]
-    if (!isLeaf(node)) return walk(resolve(node[1]), deeper)
+    if (!isLeaf(node)) return walk(node[1], deeper)
     keys.push(Buffer.from(deeper.map((nibble) => nibble.toString(16)).join(''), 'hex'))
     values.push(node[1])
   }
-  if (!equalsBytes(root, EMPTY_ROOT)) walk(resolve(root), [])
+  if (!equalsBytes(root, EMPTY_ROOT)) walk(root, [])
   return { keys, values }
 }
