@@ -38,10 +38,11 @@ DATABASES = {
     "codes": Shape(0, 64 << 20),
     "headers": Shape(0, 4 << 20),
     LEDGER: Shape(0, 4 << 20),
-    PATCHES: Shape(0, 16 << 20),
+    PATCHES: Shape(0, 64 << 20),
 }
 """A neighbourhood is a 256th of the account key space, and one contract. Every flush overlaps the one before it and is
-merged with it, so fewer, larger flushes write less; codes come in random order, for which this counts most."""
+merged with it, so fewer, larger flushes write less; codes and patches come in random
+order, for which this counts most."""
 
 LOCK_FILE = "LOCK"
 MARK = "ethsync"

@@ -154,6 +154,7 @@ def main(place: Path, blocks: int) -> None:
         timed("accounts read without patches", lambda: read_all(datadir))
         timed("verified without patches", lambda: trio.run(check, datadir))
         before, started, logical, records = written(), time.perf_counter(), 0, 0
+        last = before
         for number in range(1, blocks + 1):
             patches = world.changed_accounts() + world.changed_slots() + world.changed_bundles()
             begun = time.process_time()
@@ -164,10 +165,12 @@ def main(place: Path, blocks: int) -> None:
                 held = sum(file.stat().st_size for file in (place / PATCHES).iterdir())
                 print(
                     f"block {number}: {size / 1e6:.2f} MB handed over ({logical / number / 1e6:.2f} on average), "
-                    f"{(written() - before) / number / 1e6:.2f} MB written per block, {records / number:.0f} records, "
+                    f"{(written() - before) / number / 1e6:.2f} MB written per block "
+                    f"({(written() - last) / 20e6:.2f} over the last 20), {records / number:.0f} records, "
                     f"{time.process_time() - begun:.2f} s CPU to write, {held / 1e6:.0f} MB of patches",
                     flush=True,
                 )
+                last = written()
         print(f"{(time.perf_counter() - started) / blocks:.2f} s per block with making them up")
         timed("accounts read with patches", lambda: read_all(datadir))
         timed("verified with patches", lambda: trio.run(check, datadir))
