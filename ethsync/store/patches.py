@@ -4,8 +4,8 @@ Each step, the way from the state of one block to that of another, is one batch 
 it is there as a whole or not at all, whatever the moment at which the process dies or the power fails. A record says
 what becomes of one key of another database. Readers ask these for values and get them with all changes applied.
 
-When the changes of a page exceed a quarter of it, it is folded: written anew where it is, and then its changes are
-removed. In between they are applied to what they already are part of, which changes nothing.
+In between pages are folded (`ethsync.store.folding`): written anew where they are, and then their changes are removed.
+Changes that are applied to a page that has them already change nothing.
 """
 
 from __future__ import annotations
