@@ -143,13 +143,16 @@ async def test_every_new_block_is_followed(tmp_path: Path, monkeypatch: pytest.M
                 assert verified.accounts == len(world.accounts[view.header.hash])
                 assert verified.slots == sum(len(each.storage) for each in world.accounts[view.header.hash])
                 assert verified.contracts == sum(bool(each.storage) for each in world.accounts[view.header.hash])
+            # A block that changes nothing is held too.
+            view = await world.build(7, share=0.0)
+            await follower.reaches(view)
             assert follower.progress.pivot_moves == 0
         # Interrupted, the directory holds exactly the last one.
         await assert_holds(tmp_path / "d", view)
         with open_datadir(tmp_path / "d") as datadir:
-            assert last_step(datadir.patches) == 5
+            assert last_step(datadir.patches) == 6
         # When it is followed again after a while, it goes on from there without anything verified anew.
-        view = await world.build(7)
+        view = await world.build(8)
         async with following(world, tmp_path / "d") as follower:
             await follower.reaches(view)
             assert follower.progress.verification.started is None
