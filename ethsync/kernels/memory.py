@@ -57,6 +57,16 @@ def copy32(target, source):
 
 
 @intrinsic
+def copy64(target, source):
+    """Copy exactly 64 bytes."""
+
+
+@intrinsic
+def first_difference(one, other):
+    """Return the number of the first of 32 bytes in which two places differ; 32 if they are equal."""
+
+
+@intrinsic
 def copy(target, source, size):
     """Copy `size` bytes between buffers that do not overlap."""
 

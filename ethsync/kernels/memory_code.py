@@ -100,15 +100,37 @@ def store8(typingctx, address, value):
     return types.void(types.int64, types.int64), codegen
 
 
-@intrinsic
-def copy32(typingctx, target, source):
+def _copy_fixed(size: int) -> Any:
+    """Signature and code of an intrinsic that copies so many bytes, by way of a register if it is wide enough."""
+
     def codegen(context, builder, signature, args):
-        vector = ir.VectorType(_I8, 32)
+        vector = ir.VectorType(_I8, size)
         value = builder.load(pointer(builder, args[1], vector), align=1)
         builder.store(value, pointer(builder, args[0], vector), align=1)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def copy32(typingctx, target, source):
+    return _copy_fixed(32)
+
+
+@intrinsic
+def copy64(typingctx, target, source):
+    return _copy_fixed(64)
+
+
+@intrinsic
+def first_difference(typingctx, one, other):
+    def codegen(context, builder, signature, args):
+        vector = ir.VectorType(_I8, 32)
+        values = [builder.load(pointer(builder, place, vector), align=1) for place in args]
+        differ = builder.bitcast(builder.icmp_unsigned("!=", *values), ir.IntType(32))
+        return builder.zext(builder.cttz(differ, ir.Constant(ir.IntType(1), 0)), _I64)
+
+    return types.int64(types.int64, types.int64), codegen
 
 
 @intrinsic

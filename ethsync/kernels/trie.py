@@ -33,6 +33,8 @@ from ethsync.kernels.memory import (
     address,
     copy,
     copy32,
+    copy64,
+    first_difference,
     int_rows_at,
     ints_at,
     load8,
@@ -63,8 +65,10 @@ BAD_INPUT = -6
 MAX_BLOCKS = 4
 """A branch with 16 hashes is 532 bytes: four blocks of 136. Longer leaves are refused (accounts have at most 148)."""
 
-SLOT = MAX_BLOCKS * RATE
-LONGEST_NODE = SLOT - 1
+LONGEST_NODE = MAX_BLOCKS * RATE - 1
+SLOT = (MAX_BLOCKS + 1) * RATE
+"""Bytes for one waiting node. What is written wider than needed, and the padding, may run into the last block."""
+
 MESSAGE_BYTES = MAX_BLOCKS * LANES * SLOT
 NO_DEPTH = 65
 """As page depth: report no top nodes."""
@@ -108,10 +112,22 @@ def write_hex_prefix(at, keys, row, start, end, flag):
             start += 2
             at += 1
     else:
-        whole = (end - start) >> 1
-        copy(at, address(keys) + row * 32 + (start >> 1), whole)
+        source, whole = address(keys) + row * 32 + (start >> 1), (end - start) >> 1
+        if row + 1 < keys.shape[0]:
+            copy32(at, source)
+        else:
+            copy(at, source, whole)
         at += whole
     return at
+
+
+@inlined
+def spill(at, buf, offset, length):
+    """Copy a value that lies inside the buffer; bytes behind it come along if that saves a call."""
+    if length <= 64 <= buf.shape[0] - offset:
+        copy64(at, address(buf) + offset)
+    else:
+        copy(at, address(buf) + offset, length)
 
 
 @inlined
@@ -141,26 +157,25 @@ def flush_all(message, target, fill, state, blocks, refs):
 
 @inlined
 def claim(size, message, target, fill, state, blocks, refs):
-    """Return the address where a node of `size` bytes is to be written, padded for hashing already."""
+    """Return the address where a node of `size` bytes is to be written."""
     queue = size // RATE
     if fill[queue] == LANES:
         flush(queue, message, target, fill, state, blocks, refs)
-    at = address(message) + (queue * LANES + fill[queue]) * SLOT
-    end = (queue + 1) * RATE
-    zero(at + size, end - size)
-    store8(at + size, 0x01)
-    store8(at + end - 1, load8(at + end - 1) | 0x80)
-    return at
+    return address(message) + (queue * LANES + fill[queue]) * SLOT
 
 
 @inlined
 def settle(at, size, row, force, target, fill, refs, sizes):
-    """A node is written at `at`: queue it for hashing, or embed it if it is short and not a root."""
+    """A node is written at `at`: pad and queue it for hashing, or embed it if it is short and not a root."""
     if size < 32 and not force:
         copy(address(refs) + row * 32, at, size)
         sizes[row] = size
         return
     queue = size // RATE
+    last = at + (queue + 1) * RATE - 1
+    zero(at + size, RATE)
+    store8(at + size, 0x01)
+    store8(last, load8(last) | 0x80)
     target[queue, fill[queue]] = row
     fill[queue] += 1
     sizes[row] = 32
@@ -215,7 +230,7 @@ def add_leaf(i, start, force, keys, kind, buf, offset, length, message, target, 
         o = write_hex_prefix(o, keys, i, start, KEY_NIBBLES, 0x20)
         o = write_header(o, value, 0x80)
         o = write_header(o, payload, 0xC0)
-        copy(o, address(buf) + begin, middle - begin)
+        spill(o, buf, begin, middle - begin)
         o += middle - begin
         store8(o, 0xA0)
         if root >= 0:
@@ -238,7 +253,7 @@ def add_leaf(i, start, force, keys, kind, buf, offset, length, message, target, 
         o = write_hex_prefix(o, keys, i, start, KEY_NIBBLES, 0x20)
         if not bare:
             o = write_header(o, length, 0x80)
-        copy(o, source, length)
+        spill(o, buf, offset, length)
     settle(at, size, i, force, target, fill, refs, sizes)
     return OK
 
@@ -247,17 +262,29 @@ def add_leaf(i, start, force, keys, kind, buf, offset, length, message, target, 
 def add_branch(row, children, message, target, fill, state, blocks, refs, sizes, force):
     """Write a branch node from its 16 children (rows of references, or -1)."""
     payload = 1
+    hashed = True
     for c in range(16):
-        payload += 1 if children[c] < 0 else reference_size(children[c], sizes)
+        present = children[c] >= 0
+        reference = reference_size(children[c] if present else row, sizes)
+        payload += reference if present else 1
+        hashed &= reference == 33 or not present
     size = header_size(payload) + payload
     at = claim(size, message, target, fill, state, blocks, refs)
     o = write_header(at, payload, 0xC0)
-    for c in range(16):
-        if children[c] < 0:
-            store8(o, 0x80)
-            o += 1
-        else:
-            o = write_reference(o, children[c], refs, sizes)
+    if hashed:
+        # Which children there are is chance: no branches, which the processor would guess wrong.
+        for c in range(16):
+            present = children[c] >= 0
+            store8(o, 0xA0 if present else 0x80)
+            copy32(o + 1, address(refs) + (children[c] if present else row) * 32)
+            o += 33 if present else 1
+    else:
+        for c in range(16):
+            if children[c] < 0:
+                store8(o, 0x80)
+                o += 1
+            else:
+                o = write_reference(o, children[c], refs, sizes)
     store8(o, 0x80)
     settle(at, size, row, force, target, fill, refs, sizes)
 
@@ -273,9 +300,7 @@ def common_prefix(keys, paths, starts, shared):
         if i == n or (trie < starts.shape[0] and starts[trie] == i):
             shared[i] = -1
             continue
-        byte = 0
-        while byte < 32 and keys[i - 1, byte] == keys[i, byte]:
-            byte += 1
+        byte = first_difference(address(keys) + (i - 1) * 32, address(keys) + i * 32)
         if byte == 32 or keys[i - 1, byte] > keys[i, byte]:
             return BAD_ORDER
         depth = 2 * byte
