@@ -77,6 +77,8 @@ async def reconcile(context: SyncContext, pivot: Pivot, steps: Steps) -> None:
             continue
         del local
         if not await trio.to_thread.run_sync(_all_paid, context.datadir, limiter=context.limiter):
+            # No storage before the accounts that name it are safe: a power cut would leave what nobody looks for.
+            await context.writer.settle(context.datadir.ledger)
             await _pay(context, pivot)
         elif await declare_whole(context, pivot, root):
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from ethsync.errors import DatadirDamaged, MalformedMessage
@@ -44,7 +45,7 @@ class OpenDebt:
     stale: frozenset[bytes] = frozenset()
     """Accounts whose storage in that bundle is not what they name any more."""
     dead: tuple[bytes, ...] = ()
-    """Accounts with pages of storage that have no storage any more."""
+    """Accounts with pages of storage that have no storage any more, or whose record a power cut has taken."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,14 +88,16 @@ def read_debt(datadir: Datadir, path: PagePath, record: DebtRecord) -> OpenDebt:
     value = datadir.bundles.get(account_key(BUNDLE, path))
     bundled = _bundled(path, value) if value is not None else {}
     stale = frozenset(account for account, root in bundled.items() if named.get(account) != root)
+    unrecorded = dict.fromkeys(_paged(datadir, path))
     dead = []
     for account, big in _records(datadir, path):
+        unrecorded.pop(account, None)
         if account not in named:
             dead.append(account)
         elif big.complete and big.root == named[account]:
             del named[account]
     contracts = [(account, root) for account, root in named.items() if account not in bundled or account in stale]
-    return OpenDebt(path, record.step, contracts, codes, value is not None, stale, tuple(dead))
+    return OpenDebt(path, record.step, contracts, codes, value is not None, stale, (*dead, *unrecorded))
 
 
 def _bundled(path: PagePath, value: bytes) -> dict[bytes, bytes]:
@@ -109,6 +112,12 @@ def _records(datadir: Datadir, path: PagePath) -> Iterator[tuple[bytes, TrieReco
         if int.from_bytes(account, "big") >= path.end:
             return
         yield account, decode_record(value)
+
+
+def _paged(datadir: Datadir, path: PagePath) -> Iterator[bytes]:
+    """Contracts under a path that have anything among the pages of big ones."""
+    found = datadir.storage.neighbourhoods(path.prefix)
+    return takewhile(lambda account: int.from_bytes(account, "big") < path.end, found)
 
 
 def reopened(debt: OpenDebt) -> PageDebt:

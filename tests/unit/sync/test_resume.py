@@ -21,10 +21,12 @@ from ethsync.store.schema import (
     MARKER,
     PAID,
     RECORD,
+    STORAGE_PAGE,
     Debt,
     Marker,
     TrieRecord,
     account_key,
+    storage_key,
 )
 from ethsync.sync.debts import Contract, PageDebt, Part, make_bundle
 from ethsync.sync.resume import read_kept
@@ -110,6 +112,24 @@ def test_what_is_stored_by_now_is_not_owed(datadir: Datadir) -> None:
     (debt,) = read_kept(datadir).debts
     assert debt.contracts == [CONTRACTS[2], CONTRACTS[4]]
     assert debt.codes == [*CODES[:2], *CODES[3:]]
+
+
+def test_storage_pages_without_a_record_are_to_be_removed(datadir: Datadir) -> None:
+    # Given a power cut that took the record of a contract and left what was stored of it, of another one nothing but
+    # a marker, and a contract under a page that is not concerned
+    store_page(datadir)
+    path = path_of(bytes(32), 0)
+    outside = b"\xb0" + bytes(31)
+    for account in (ACCOUNTS[2], outside):
+        datadir.storage.put(storage_key(STORAGE_PAGE, account, path), b"page")
+    marked = b"\xaf" * 32
+    datadir.storage.put(MARKER + marked + bytes(32), b"marker")
+    datadir.storage.put(storage_key(STORAGE_PAGE, ACCOUNTS[1], path), b"page")
+    datadir.ledger.put(RECORD + ACCOUNTS[1], TrieRecord(TRIES[1].root, 0, False, 0, 0).encode())
+    # Then both are dead as they are; what the accounts name is owed.
+    (debt,) = read_kept(datadir).debts
+    assert sorted(debt.dead) == sorted([ACCOUNTS[2], marked])
+    assert debt.contracts == CONTRACTS
 
 
 def test_a_page_may_turn_out_to_owe_nothing(datadir: Datadir) -> None:
