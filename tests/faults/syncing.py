@@ -172,7 +172,7 @@ async def findings(datadir: Path) -> Findings:
 
 async def assert_state(synced: Synced, state: StateView, datadir: Path) -> None:
     """A sync ended well, and what is on disk is exactly the state that was served."""
-    assert synced.error is None
+    assert synced.error is None, synced.error
     assert synced.verified is not None
     assert synced.verified.state_root == f"0x{state.state_root.hex()}"
     found = await findings(datadir)

@@ -7,10 +7,11 @@ the last one that was forced to the disk, and of those after it as many as it pl
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from threading import Lock
 from typing import Any
 
 from ethsync.store.leveldb import Batch, Database
@@ -46,6 +47,8 @@ class MemoryDisk:
 
     contents: dict[Path, dict[bytes, bytes]] = field(default_factory=dict)
     journal: list[Write] = field(default_factory=list)
+    lock: Lock = field(default_factory=Lock)
+    """Batches are atomic for other threads too."""
 
     def database(self, path: Path, **options: Any) -> MemoryDatabase:
         """In place of `Database`."""
@@ -57,11 +60,12 @@ class MemoryDisk:
 
     def apply(self, write: Write) -> None:
         held = self.contents.setdefault(write.path, {})
-        for key, value in write.changes:
-            if value is None:
-                held.pop(key, None)
-            else:
-                held[key] = value
+        with self.lock:
+            for key, value in write.changes:
+                if value is None:
+                    held.pop(key, None)
+                else:
+                    held[key] = value
 
     def after(self, writes: list[Write]) -> MemoryDisk:
         """These contents and the writes that a kill leaves: all that were made."""
@@ -72,12 +76,32 @@ class MemoryDisk:
 
     def after_power_cut(self, writes: list[Write], rng: Random) -> MemoryDisk:
         """These contents and such writes as a power cut leaves."""
-        kept: list[Write] = []
-        for path in {write.path for write in writes}:
-            mine = [write for write in writes if write.path == path]
-            safe = max((at + 1 for at, write in enumerate(mine) if write.sync), default=0)
-            kept += mine[: rng.randint(safe, len(mine))]
-        return self.after(kept)
+        return self.after(_left_of_each(writes, lambda mine: mine[: rng.randint(_synced(mine), len(mine))]))
+
+    def after_lost_log(self, writes: list[Write], rng: Random) -> MemoryDisk:
+        """The same, and of the writes before the last sync those are lost that stood in an earlier log of LevelDB's.
+
+        It forces the present log to the disk only. An earlier one is safe once its table is, some time later.
+        """
+
+        def left(mine: list[Write]) -> list[Write]:
+            synced = _synced(mine)
+            before = _synced(mine[: max(0, synced - 1)])
+            lost = sorted(rng.randint(before, max(before, synced - 1)) for _ in range(2))
+            return mine[: lost[0]] + mine[lost[1] : rng.randint(synced, len(mine))]
+
+        return self.after(_left_of_each(writes, left))
+
+
+def _synced(writes: list[Write]) -> int:
+    """How many writes there are up to the last that was forced to the disk."""
+    return max((at + 1 for at, write in enumerate(writes) if write.sync), default=0)
+
+
+def _left_of_each(writes: list[Write], left: Callable[[list[Write]], list[Write]]) -> list[Write]:
+    """What is left of the writes of each database."""
+    paths = sorted({write.path for write in writes})
+    return [kept for path in paths for kept in left([write for write in writes if write.path == path])]
 
 
 class MemoryDatabase(Database):
@@ -102,14 +126,16 @@ class MemoryDatabase(Database):
     def scan_stored(
         self, prefix: bytes, *, start: bytes = b"", keys_only: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        keys, held = self._keys(), dict(self._held) if not keys_only else {}
+        with self._disk.lock:
+            keys, held = self._keys(), dict(self._held) if not keys_only else {}
         at = bisect_left(keys, prefix + start)
         while at < len(keys) and keys[at].startswith(prefix):
             yield keys[at][len(prefix) :], held.get(keys[at], b"")
             at += 1
 
     def stored_neighbourhoods(self, first: bytes = b"") -> Iterator[bytes]:
-        found = sorted({key[1 : 1 + self.neighbourhood] for key in self._held})
+        with self._disk.lock:
+            found = sorted({key[1 : 1 + self.neighbourhood] for key in self._held})
         yield from (near for near in found if near >= first[: self.neighbourhood])
 
     def batch(self) -> Batch:
@@ -117,6 +143,7 @@ class MemoryDatabase(Database):
 
     def commit(self, batch: Batch, *, sync: bool = False) -> None:
         write = Write(self.path, batch.native.changes, sync)
+        self._sorted = None
         self._disk.apply(write)
         self._disk.journal.append(write)
         self._sorted = None
