@@ -21,6 +21,7 @@ from tests.oracles.memory_disk import MemoryDisk, Write
 
 LITTLE = replace(PROFILES["geth"], most_bytes=1_500)
 DISTANCE, STEP, FIRST = 64, 57, 10
+BOTH = Debt.STORAGE | Debt.CODES
 
 
 @pytest.fixture(autouse=True)
@@ -94,10 +95,8 @@ async def test_an_account_that_healing_writes_owes_its_storage_and_code_from_tha
     # Given a whole state in which every account gets other storage and other code in the next block
     rng = Random(50)
     accounts = [
-        StatedAccount(
-            rng.randbytes(32), storage=some_storage(rng, 100 if number % 8 == 0 else 9), code=rng.randbytes(9)
-        )
-        for number in range(48)
+        StatedAccount(rng.randbytes(32), storage=some_storage(rng, most), code=rng.randbytes(9))
+        for most in 6 * [100, 9, 9, 9, 9, 9, 9, 9]
     ]
     after = [replace(each, storage=some_storage(rng, 90), code=rng.randbytes(9)) for each in accounts]
     async with open_states(tmp_path, {FIRST: accounts, FIRST + STEP: after}) as views:
@@ -122,9 +121,6 @@ async def test_an_account_that_healing_writes_owes_its_storage_and_code_from_tha
                 before = live.watch.items[SnapMessage.ACCOUNT_RANGE]
                 await assert_goes_on(whole.after(disk.journal[: number + 1]), live, tmp_path / "d")
                 assert live.watch.items[SnapMessage.ACCOUNT_RANGE] == before
-
-
-BOTH = Debt.STORAGE | Debt.CODES
 
 
 def pages_in(write: Write) -> set[bytes]:
