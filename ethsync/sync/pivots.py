@@ -90,6 +90,7 @@ async def run_pivot(chooser: PivotChooser, *, task_status: trio.TaskStatus[Heade
                 chooser.is_stale = False
                 chooser.pivot = candidate
                 await chooser.moved(candidate)
+                continue  # while that was written down, more may have become known
             if not started and chooser.pivot is not None and _is_settled(chooser):
                 started = True
                 task_status.started(chooser.pivot)
@@ -97,10 +98,11 @@ async def run_pivot(chooser: PivotChooser, *, task_status: trio.TaskStatus[Heade
 
 
 def _is_settled(chooser: PivotChooser) -> bool:
-    """Whether the way to the newest head is proven, so that the pivot is one that was chosen in its light."""
-    if not _is_proven(chooser):
+    """Whether the headers from the newest head to the pivot are proven, so that it is one chosen in their light."""
+    pivot = chooser.pivot
+    if pivot is None or not _is_proven(chooser) or not chooser.headers.chain.store.holds(pivot.number):
         return False
-    return chooser.only is None or (chooser.pivot is not None and chooser.pivot.hash == chooser.only)
+    return chooser.only in (None, pivot.hash)
 
 
 def _is_proven(chooser: PivotChooser) -> bool:

@@ -6,9 +6,14 @@ from random import Random
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
 from ethsync.headers.service import HeaderDownload
-from ethsync.heads.head import HeadFeed
-from ethsync.sync.pivots import BEHIND, PivotChooser, next_pivot
+from ethsync.heads.head import HeadFeed, TrustedHead
+from ethsync.sync.changes import Changes
+from ethsync.sync.pivots import BEHIND, PivotChooser, next_pivot, run_pivot
 from ethsync.wire.headers import Header, decode_header
 from tests.oracles.header_world import Server, World
 from tests.oracles.headers import demo_chain, relinked
@@ -139,3 +144,44 @@ def test_a_stale_pivot_does_not_go_back_while_another_branch_comes_in() -> None:
     scene.world.finish(Random(1))
     # Then the best pivot of the new branch is older than the one there is, which is its ancestor too.
     assert scene.choose() is None
+
+
+async def test_the_pivot_of_an_earlier_run_is_not_taken_up_before_it_is_seen_in_the_light_of_the_head(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    # Given a pivot of long ago, and no headers on the disk
+    scene = Scene(RAWS)
+    chooser = scene.chooser
+    chooser.pivot = decode_header(RAWS[100])
+    moved: list[int] = []
+    chosen: list[int] = []
+
+    async def note(header: Header) -> None:
+        moved.append(header.number)
+
+    async def fetch(pool: object, changes: object, block_hash: bytes, patience: float) -> Header:
+        return decode_header(RAWS[335])
+
+    async def run(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        async with trio.open_nursery() as running:
+            chosen.append((await running.start(run_pivot, chooser)).number)
+
+    chooser.moved = note
+    changes = Changes()
+    pool = SimpleNamespace(set_head=lambda number, timestamp: None)
+    chooser.headers = cast("HeaderDownload", SimpleNamespace(chain=scene.world.chain, changes=changes, pool=pool))
+    monkeypatch.setattr("ethsync.sync.pivots.fetch_header", fetch)
+    chooser.feed.publish(TrustedHead(decode_header(RAWS[335]).hash))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run)
+        await wait_all_tasks_blocked()
+        # When only the header of the head is known, then nothing is reported;
+        assert chooser.head == decode_header(RAWS[335])
+        assert (moved, chosen) == ([], [])
+        # when those below it are, then it is the pivot of this head.
+        scene.world.finish(Random(1))
+        changes.ring()
+        await wait_all_tasks_blocked()
+        assert (moved, chosen) == ([271], [271])
+        nursery.cancel_scope.cancel()
