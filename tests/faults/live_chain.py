@@ -31,7 +31,7 @@ from ethsync.sync.snap import SnapOptions, run_snap
 from ethsync.wire.headers import Header, decode_header
 from tests.faults.states import create_demo_state, opened
 from tests.faults.syncing import PATIENCE, Host, Synced, Watch, error_of, open_hosts
-from tests.oracles.beacon_node import Reply, beacon_head
+from tests.oracles.beacon_node import FakeBeaconNode, Reply, beacon_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ class LiveChain:
     watch: Watch = field(default_factory=Watch)
     """Of all hosts together."""
     feed: HeadFeed | None = None
+    beacon: FakeBeaconNode | None = None
+    """Names the head over HTTP as well."""
     named: list[int] = field(default_factory=list)
     """Numbers of the heads that were named, in order."""
 
@@ -101,6 +103,8 @@ class LiveChain:
         self.named.append(number)
         if self.feed is not None:
             self.feed.publish(TrustedHead(self.head.hash, number))
+        if self.beacon is not None:
+            self.beacon.replies = beacon_replies(self.head)
 
     async def run_source(
         self,

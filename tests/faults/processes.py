@@ -28,13 +28,15 @@ class Ended:
     errors: str
 
 
-def snap_command(state: StateView, hosts: Sequence[Host], datadir: Path, *more: str) -> list[str]:
-    """The command line that syncs a state of the demo network from these servers."""
+def snap_command(
+    state: StateView, hosts: Sequence[Host], datadir: Path, *more: str, head: str | None = None
+) -> list[str]:
+    """The command line that syncs a state of the demo network from these servers, or follows another `--head`."""
     return [
         *(sys.executable, "-m", "ethsync", "snap"),
         *("--network", str(state.datadir.path / GENESIS_FILE)),
         *(word for host in hosts for word in ("--peer", str(host.server.enode))),
-        *("--head", f"hash:0x{state.header.hash.hex()}"),
+        *("--head", head or f"hash:0x{state.header.hash.hex()}"),
         *("--datadir", str(datadir)),
         *("--min-free", "0"),
         *more,
