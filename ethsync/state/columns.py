@@ -7,6 +7,7 @@ message that brought them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,9 @@ Ints = NDArray[np.int64]
 
 KEY_BYTES = 32
 KEY_NIBBLES = 64
+
+MOST_SPREAD = 4
+"""Bytes of buffers for each byte of values up to which whole buffers are put together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +115,27 @@ def join(parts: Sequence[Leaves]) -> Leaves:
     keys = np.concatenate([part.keys for part in parts]) if parts else np.empty((0, KEY_BYTES), np.uint8)
     lengths = np.concatenate([part.lengths for part in parts]) if parts else np.empty(0, np.int64)
     return Leaves(keys, buf, offsets, lengths, parts[0].kind if parts else trie.LEAF)
+
+
+def side_by_side(parts: Sequence[Leaves]) -> Leaves:
+    """Concatenate leaves of one kind, in the order given, as `join` does, but leave the values where they are.
+
+    Unless they are so scattered that copying them costs less.
+    """
+    buffers = {id(part.buf): part.buf for part in parts}
+    if len(buffers) > 1:
+        used = sum(int(part.lengths.sum()) for part in parts)
+        if sum(map(len, buffers.values())) > MOST_SPREAD * used:
+            return join(parts)
+    places = dict(zip(buffers, accumulate(map(len, buffers.values()), initial=0), strict=False))
+    bufs = list(buffers.values())
+    return Leaves(
+        np.concatenate([part.keys for part in parts]),
+        bufs[0] if len(bufs) == 1 else np.concatenate(bufs),
+        np.concatenate([part.offsets + places[id(part.buf)] for part in parts]),
+        np.concatenate([part.lengths for part in parts]),
+        parts[0].kind,
+    )
 
 
 def leaves_of(keys: Sequence[bytes], values: Sequence[bytes], kind: int = trie.LEAF) -> Leaves:

@@ -6,7 +6,6 @@ like the keys below them.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ethsync.errors import DatadirDamaged
+from ethsync.kernels import bundles as bundle_kernel
 from ethsync.kernels import pages as kernel
 from ethsync.kernels import trie
 from ethsync.state.account import decode_slim
-from ethsync.state.columns import Bytes, Entries, Ints, Leaves, join
+from ethsync.state.columns import Bytes, Entries, Ints, Leaves
 from ethsync.state.tries import Tops, masked
 
 if TYPE_CHECKING:
@@ -107,15 +107,11 @@ def decode_pages(paths: Sequence[PagePath], values: Sequence[bytes], kind: int) 
 
     Raises DatadirDamaged, naming the page.
     """
-    sizes = np.fromiter((len(value) for value in values), np.int64, len(values))
-    starts = np.zeros(len(values) + 1, np.int64)
-    np.cumsum(sizes, out=starts[1:])
-    buf = np.frombuffer(b"".join(values), np.uint8)
-    prefixes = np.frombuffer(b"".join(path.prefix for path in paths), np.uint8).reshape(-1, 32)
+    starts, buf = _places(values), np.frombuffer(b"".join(values), np.uint8)
     room = sum(_count(value) for value in values)
     keys, offsets, lengths = np.empty((room, 32), np.uint8), np.empty(room, np.int64), np.empty(room, np.int64)
     firsts = np.empty(len(values) + 1, np.int64)
-    code = kernel.decode_pages(buf, starts, prefixes, keys, offsets, lengths, firsts)
+    code = kernel.decode_pages(buf, starts, _prefixes(paths), keys, offsets, lengths, firsts)
     if code < 0:
         page = (-code) // 16
         what = "has an unknown version" if -code % 16 == -kernel.UNEXPECTED_VERSION else "is damaged"
@@ -190,13 +186,9 @@ def entries_of_tops(tops: Sequence[Top]) -> Entries:
     )
 
 
-BUNDLE_VERSION = 1
-_BUNDLE_HEADER = struct.Struct("<BBHIII")
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """Small storage tries of the accounts under one page path, in account order.
+    """Small storage tries of the accounts under one page path, or under several one after another, in account order.
 
     accounts, roots: (t, 32) uint8. starts: (t + 1,) int64, rows of `leaves` at which the tries begin.
     """
@@ -212,49 +204,62 @@ class Bundle:
 
 def encode_bundle(bundle: Bundle, depth: int) -> bytes:
     """Encode a bundle: header, account suffixes, roots, trie ends, slot keys, value ends, values."""
-    leaves = join([bundle.leaves])
-    ends = leaves.offsets + leaves.lengths
-    header = _BUNDLE_HEADER.pack(BUNDLE_VERSION, depth, 0, len(bundle), len(leaves), len(leaves.buf))
-    return b"".join(
-        (
-            header,
-            bundle.accounts[:, depth // 2 :].tobytes(),
-            bundle.roots.tobytes(),
-            bundle.starts[1:].astype("<u4").tobytes(),
-            leaves.keys.tobytes(),
-            ends.astype("<u4").tobytes(),
-            leaves.buf.tobytes(),
-        )
-    )
+    return encode_bundles(bundle, np.array([0, len(bundle)]), [depth])[0]
+
+
+def encode_bundles(tries: Bundle, firsts: Ints, depths: Sequence[int]) -> list[bytes]:
+    """Encode the bundles of several pages in one go: that of page k has the tries firsts[k] to firsts[k + 1]."""
+    leaves = tries.leaves
+    room = len(depths) * bundle_kernel.BUNDLE_HEADER + len(tries) * (32 + bundle_kernel.TRIE_BYTES)
+    room += len(leaves) * bundle_kernel.SLOT_BYTES + int(leaves.lengths.sum())
+    out, places = np.empty(room, np.uint8), np.empty(len(depths) + 1, np.int64)
+    code = bundle_kernel.encode_bundles(
+        np.ascontiguousarray(tries.accounts), np.ascontiguousarray(tries.roots), tries.starts, leaves.keys, leaves.buf,
+        leaves.offsets, leaves.lengths, firsts, np.array(depths, np.int64), out, places,
+    )  # fmt: skip
+    if code < 0:
+        raise AssertionError("bundles do not fit their tries")
+    return [out[first:last].tobytes() for first, last in pairwise(places.tolist())]
 
 
 def decode_bundle(path: PagePath, value: bytes) -> Bundle:
-    """Decode a bundle without copying. Raises DatadirDamaged, naming the account page it belongs to."""
-    damaged = DatadirDamaged(f"the bundle of small storage tries under {path} is damaged")
-    if len(value) < _BUNDLE_HEADER.size:
-        raise damaged
-    version, depth, _, tries, slots, size = _BUNDLE_HEADER.unpack_from(value)
-    width = 32 - depth // 2
-    if version != BUNDLE_VERSION or depth != path.depth:
-        raise damaged
-    if len(value) != _BUNDLE_HEADER.size + tries * (width + 36) + slots * 36 + size:
-        raise damaged
-    at = _BUNDLE_HEADER.size
-    suffixes = np.frombuffer(value, np.uint8, tries * width, at).reshape(tries, width)
-    at += tries * width
-    roots = np.frombuffer(value, np.uint8, tries * 32, at).reshape(tries, 32)
-    at += tries * 32
-    starts = np.concatenate([[0], np.frombuffer(value, "<u4", tries, at).astype(np.int64)])
-    at += tries * 4
-    keys = np.frombuffer(value, np.uint8, slots * 32, at).reshape(slots, 32)
-    at += slots * 32
-    ends = np.frombuffer(value, "<u4", slots, at).astype(np.int64)
-    at += slots * 4
-    offsets = np.concatenate([[0], ends[:-1]]) if slots else ends
-    if (np.diff(starts) <= 0).any() or starts[-1] != slots or (ends < offsets).any() or (slots and ends[-1] != size):
-        raise damaged
-    accounts = np.empty((tries, 32), np.uint8)
-    accounts[:, : depth // 2] = np.frombuffer(path.prefix, np.uint8)[: depth // 2]
-    accounts[:, depth // 2 :] = suffixes
-    leaves = Leaves(keys, np.frombuffer(value, np.uint8, size, at), offsets, ends - offsets, trie.LEAF)
-    return Bundle(accounts, roots, starts, leaves)
+    """Decode a bundle. Raises DatadirDamaged, naming the account page it belongs to."""
+    return decode_bundles([path], [value])[0]
+
+
+def decode_bundles(paths: Sequence[PagePath], values: Sequence[bytes]) -> tuple[Bundle, Ints]:
+    """Decode the bundles of several pages, in order: all their tries, and the first trie of each bundle, then how many
+    there are. Raises DatadirDamaged, naming the account page of the first bundle that is damaged.
+    """
+    places = _places(values)
+    counts = [_bundle_counts(value) for value in values]
+    tries, slots = sum(count for count, _ in counts), sum(count for _, count in counts)
+    accounts, roots, keys = (np.empty((rows, 32), np.uint8) for rows in (tries, tries, slots))
+    starts, firsts = np.empty(tries + 1, np.int64), np.empty(len(values) + 1, np.int64)
+    offsets, lengths = np.empty(slots, np.int64), np.empty(slots, np.int64)
+    buf, depths = np.frombuffer(b"".join(values), np.uint8), np.array([path.depth for path in paths], np.int64)
+    code = bundle_kernel.decode_bundles(
+        buf, places, _prefixes(paths), depths, accounts, roots, starts, keys, offsets, lengths, firsts
+    )
+    if code < 0:
+        raise DatadirDamaged(f"the bundle of small storage tries under {paths[-code // 16]} is damaged")
+    count = int(firsts[-1])
+    leaves = Leaves(keys[:code], buf, offsets[:code], lengths[:code], trie.LEAF)
+    return Bundle(accounts[:count], roots[:count], starts[: count + 1], leaves), firsts
+
+
+def _bundle_counts(value: bytes) -> tuple[int, int]:
+    """Tries and slots that a bundle claims, as far as its size allows."""
+    tries, slots = int.from_bytes(value[4:8], "little"), int.from_bytes(value[8:12], "little")
+    return min(tries, len(value) // bundle_kernel.TRIE_BYTES), min(slots, len(value) // bundle_kernel.SLOT_BYTES)
+
+
+def _places(values: Sequence[bytes]) -> Ints:
+    """Where these would begin one after another, and where the last would end."""
+    places = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), out=places[1:])
+    return places
+
+
+def _prefixes(paths: Sequence[PagePath]) -> Bytes:
+    return np.frombuffer(b"".join(path.prefix for path in paths), np.uint8).reshape(-1, 32)

@@ -8,20 +8,21 @@ the sweep. A restart begins with the debts that are not paid.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.kernels import rlp
-from ethsync.state.columns import Bytes, Ints, Leaves, join, only_tries
-from ethsync.state.pages import Bundle, PagePath, decode_bundle, encode_bundle, stored_path
+from ethsync.state.columns import Bytes, Ints, Leaves, only_tries, side_by_side
+from ethsync.state.pages import Bundle, PagePath, decode_bundle, encode_bundles, stored_path
 from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, PAID, DebtRecord, account_key, encode_step
 from ethsync.store.unpaid import unpaid
 from ethsync.store.writer import Write, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ethsync.store.datadir import Datadir
 
@@ -125,33 +126,41 @@ def needs_by_page(leaves: Leaves, pages: list[tuple[PagePath, int, int]]) -> lis
 
 def make_bundle(parts: list[Part], depth: int) -> bytes:
     """Encode the bundle of a page from its parts, in account order."""
+    return make_bundles([(parts, depth)])[0]
+
+
+def make_bundles(pages: Sequence[tuple[list[Part], int]]) -> list[bytes]:
+    """Encode the bundles of several pages (parts, depth of the page), each in account order."""
+    parts = [part for of_page, _ in pages for part in of_page]
     contracts = [contract for part in parts for contract in part.contracts]
-    names = [contract.account for contract in contracts]
-    if len(parts) == 1 and names == sorted(names):
-        return encode_bundle(_bundle(contracts, parts[0].starts, parts[0].leaves), depth)
-    joined = join([part.leaves for part in parts])
-    firsts = np.concatenate([part.starts[:-1] + shift for part, shift in zip(parts, _shifts(parts), strict=True)])
-    sizes = np.concatenate([np.diff(part.starts) for part in parts])
-    order = sorted(range(len(contracts)), key=names.__getitem__)
-    firsts, sizes = firsts[order], sizes[order]
-    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    rows = np.repeat(firsts - starts[:-1], sizes) + np.arange(int(starts[-1]))
-    leaves = Leaves(joined.keys[rows], joined.buf, joined.offsets[rows], joined.lengths[rows], joined.kind)
-    return encode_bundle(_bundle([contracts[k] for k in order], starts, leaves), depth)
-
-
-def _bundle(contracts: list[Contract], starts: Ints, leaves: Leaves) -> Bundle:
+    leaves = side_by_side([part.leaves for part in parts])
+    ends = np.cumsum([len(part.leaves) for part in parts])
+    shifts = zip(parts, [0, *ends.tolist()], strict=False)
+    starts = np.concatenate([*(part.starts[:-1] + shift for part, shift in shifts), ends[-1:]])
+    firsts = np.cumsum([0, *(sum(len(part.contracts) for part in of_page) for of_page, _ in pages)])
+    order = _account_order([contract.account for contract in contracts], firsts.tolist())
+    if order is not None:
+        contracts = [contracts[k] for k in order]
+        leaves, starts = _reordered(leaves, starts, order)
     accounts = np.frombuffer(b"".join(contract.account for contract in contracts), np.uint8).reshape(-1, 32)
     roots = np.frombuffer(b"".join(contract.root for contract in contracts), np.uint8).reshape(-1, 32)
-    return Bundle(accounts, roots, starts, leaves)
+    return encode_bundles(Bundle(accounts, roots, starts, leaves), firsts, [depth for _, depth in pages])
 
 
-def _shifts(parts: list[Part]) -> list[int]:
-    shifts, at = [], 0
-    for part in parts:
-        shifts.append(at)
-        at += len(part.leaves)
-    return shifts
+def _account_order(names: list[bytes], firsts: list[int]) -> list[int] | None:
+    """Rows that put the accounts of each page, names[firsts[k] : firsts[k + 1]], in order; None if they are."""
+    order: list[int] = []
+    for first, last in pairwise(firsts):
+        order += sorted(range(first, last), key=names.__getitem__)
+    return None if order == list(range(len(names))) else order
+
+
+def _reordered(leaves: Leaves, starts: Ints, order: list[int]) -> tuple[Leaves, Ints]:
+    """Tries in another order. Values stay where they are."""
+    firsts, sizes = starts[:-1][order], np.diff(starts)[order]
+    begins = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    rows = np.repeat(firsts - begins[:-1], sizes) + np.arange(int(begins[-1]))
+    return leaves.rows(rows), begins
 
 
 class DebtBook:

@@ -15,7 +15,7 @@ from ethsync.peers.track import Outcome, RequestKind
 from ethsync.state.pages import depth_for
 from ethsync.sync.big_contracts import BigContract, BigContracts, RangeJob
 from ethsync.sync.contract_queue import ContractQueue
-from ethsync.sync.debts import Contract, DebtBook, PageDebt, Part, make_bundle
+from ethsync.sync.debts import Contract, DebtBook, PageDebt, Part, make_bundles
 from ethsync.sync.healing import HealingStage, healed_trie
 from ethsync.sync.local_trie import local_storage
 from ethsync.sync.storage_proofs import SmallReply, prove_storage_range, prove_tries
@@ -371,10 +371,8 @@ class StorageStage:
 
     def _encode(self, ready: list[tuple[PageDebt, list[Part]]]) -> list[bytes]:
         """Encode bundles, with what is in them already. Runs in a thread."""
-        return [
-            make_bundle([self._debts.stored_bundle(page), *parts] if page.bundled else parts, page.path.depth)
-            for page, parts in ready
-        ]
+        stored = [[self._debts.stored_bundle(page)] if page.bundled else [] for page, _ in ready]
+        return make_bundles([(old + parts, page.path.depth) for old, (page, parts) in zip(stored, ready, strict=True)])
 
     def _paid(self, page: PageDebt, contracts: int) -> None:
         self._unstored -= contracts

@@ -20,13 +20,13 @@ from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.hashing import EMPTY_TRIE_ROOT
 from ethsync.kernels import keccak
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
-from ethsync.state.columns import Bytes, Entries, Ints, Leaves, entries_of
+from ethsync.state.columns import Bytes, Entries, Ints, Leaves, entries_of, in_order
 from ethsync.state.paged import joined
 from ethsync.state.pages import (
     KEY_SPACE,
     PagePath,
     Top,
-    decode_bundle,
+    decode_bundles,
     decode_pages,
     decode_top,
     entries_of_tops,
@@ -176,18 +176,14 @@ def check_span(disk: Disk, span: Span, held: HeldCodes, advance: Callable[[float
             continue
         if len(missing) < MOST_PROBLEMS:
             missing.update(held.missing(needs.code_hashes))
-        wanted = dict(_pairs(leaves.keys[needs.storage_rows], needs.storage_roots))
-        tries.check(wanted, {path for path, _ in chunk}, end, findings)
+        wanted = leaves.keys[needs.storage_rows], needs.storage_roots
+        tries.check(*wanted, {path for path, _ in chunk}, end, findings)
         advance((min(end, span.end) - span.first) / (span.end - span.first))
     for path, _ in stored:
         findings.blame(f"the top record {path} has no page")
-    tries.check({}, set(), span.end, findings)
+    nobody = np.empty((0, 32), np.uint8)
+    tries.check(nobody, nobody, set(), span.end, findings)
     return CheckedSpan(findings, tops, missing)
-
-
-def _pairs(keys: Bytes, values: Bytes) -> Iterator[tuple[bytes, bytes]]:
-    a, b = keys.tobytes(), values.tobytes()
-    return ((a[k : k + 32], b[k : k + 32]) for k in range(0, len(a), 32))
 
 
 def _check_paths(chunk: list[tuple[PagePath, bytes]], covered: int, what: str, findings: Findings) -> int:
@@ -272,18 +268,16 @@ class _StoredTries:
             for _ in records.until(end):
                 pass
 
-    def check(self, wanted: dict[bytes, bytes], pages: set[PagePath], end: int, findings: Findings) -> None:
+    def check(self, accounts: Bytes, roots: Bytes, pages: set[PagePath], end: int, findings: Findings) -> None:
         """Before `end` exactly the tries must be there that the accounts of these pages name, with exactly these roots.
 
-        Empties `wanted`.
+        accounts, roots: (s, 32), accounts with storage in key order, and what they name.
         """
         bundles = list(self._bundles.until(end))
         for path, _ in bundles:
             if path not in pages:
                 findings.blame(f"the bundle {path} has no account page")
-        for account, root in _bundled(bundles, findings):
-            if wanted.pop(account, None) != root:
-                findings.blame(f"the bundle has a trie for account {account.hex()} that this account does not name")
+        wanted = _without_bundled(accounts, roots, *_bundled(bundles, findings), findings)
         for account, value in self._records.until(end):
             self._check_record(account, decode_record(value), wanted.pop(account, None), findings)
         for account in self._paged.until(end):
@@ -305,48 +299,53 @@ class _StoredTries:
             _check_big(self._disk, account, record, findings)
 
 
-def _check_bundle_accounts(path: PagePath, bundle: Bundle, findings: Findings) -> None:
+def _check_bundle_accounts(paths: list[PagePath], tries: Bundle, firsts: Ints, findings: Findings) -> None:
     """A reader looks for an account in the bundle of its page only. Whole bytes of the path are not stored."""
-    at = path.depth // 2
-    if path.depth & 1 and (bundle.accounts[:, at] >> 4 != path.prefix[at] >> 4).any():
-        findings.blame(f"the bundle {path} has accounts of other pages")
+    counts = np.diff(firsts)
+    odd = np.array([path.depth & 1 for path in paths], np.bool_)
+    places = np.array([path.depth // 2 for path in paths])
+    nibbles = np.array([path.prefix[path.depth // 2] >> 4 if path.depth & 1 else 0 for path in paths])
+    seen = tries.accounts[np.arange(len(tries)), np.repeat(np.where(odd, places, 0), counts)] >> 4
+    wrong = np.repeat(odd, counts) & (seen != np.repeat(nibbles, counts))
+    for k in np.unique(np.searchsorted(firsts, np.flatnonzero(wrong), "right") - 1).tolist():
+        findings.blame(f"the bundle {paths[k]} has accounts of other pages")
 
 
-def _bundled(bundles: list[tuple[PagePath, bytes]], findings: Findings) -> Iterator[tuple[bytes, bytes]]:
-    """Recompute the roots of all tries of these bundles; yield account and root of each that holds."""
-    decoded = [decode_bundle(path, value) for path, value in bundles]
-    if not decoded:
-        return
-    for (path, _), bundle in zip(bundles, decoded, strict=True):
-        _check_bundle_accounts(path, bundle, findings)
+def _bundled(bundles: list[tuple[PagePath, bytes]], findings: Findings) -> tuple[Bytes, Bytes]:
+    """Recompute the roots of all tries of these bundles; return accounts and roots (t, 32) as they are named there."""
+    if not bundles:
+        return np.empty((0, 32), np.uint8), np.empty((0, 32), np.uint8)
+    paths = [path for path, _ in bundles]
+    tries, firsts = decode_bundles(paths, [value for _, value in bundles])
+    _check_bundle_accounts(paths, tries, firsts, findings)
     findings.bytes += sum(len(value) for _, value in bundles)
-    starts, shift, size = [], 0, 0
-    offsets = []
-    for bundle in decoded:
-        starts.append(bundle.starts[:-1] + shift)
-        offsets.append(bundle.leaves.offsets + size)
-        shift += len(bundle.leaves)
-        size += len(bundle.leaves.buf)
-    leaves = Leaves(
-        np.concatenate([bundle.leaves.keys for bundle in decoded]),
-        np.concatenate([bundle.leaves.buf for bundle in decoded]),
-        np.concatenate(offsets),
-        np.concatenate([bundle.leaves.lengths for bundle in decoded]),
-        LEAF,
-    )
-    findings.slots += len(leaves)
-    accounts = np.concatenate([bundle.accounts for bundle in decoded])
-    named = np.concatenate([bundle.roots for bundle in decoded])
-    findings.contracts += len(accounts)
+    findings.slots += len(tries.leaves)
+    findings.contracts += len(tries)
     try:
-        roots, _ = build(entries_of(leaves), np.concatenate(starts))
+        roots, _ = build(entries_of(tries.leaves), tries.starts[:-1])
     except TrieError as error:
-        findings.blame(f"bundles {bundles[0][0]} to {bundles[-1][0]}: {error}")
-        return
-    wrong = np.flatnonzero(np.any(roots != named, axis=1))
-    for k in wrong.tolist():
-        findings.blame(f"the storage of account {accounts[k].tobytes().hex()} does not give its root")
-    yield from _pairs(accounts, named)
+        findings.blame(f"bundles {paths[0]} to {paths[-1]}: {error}")
+        return tries.accounts[:0], tries.roots[:0]
+    for k in np.flatnonzero(np.any(roots != tries.roots, axis=1)).tolist():
+        findings.blame(f"the storage of account {tries.accounts[k].tobytes().hex()} does not give its root")
+    return tries.accounts, tries.roots
+
+
+def _without_bundled(
+    accounts: Bytes, roots: Bytes, bundled: Bytes, bundled_roots: Bytes, findings: Findings
+) -> dict[bytes, bytes]:
+    """What accounts name, less what is in bundles; there must be nothing else in them, and nothing twice."""
+    left, fits = np.ones(len(accounts), np.bool_), np.zeros(len(bundled), np.bool_)
+    if len(accounts):
+        rows = np.searchsorted(in_order(accounts), in_order(bundled)).clip(max=len(accounts) - 1)
+        fits[np.unique(rows, return_index=True)[1]] = True
+        named = (accounts[rows] == bundled).all(axis=1)
+        fits &= named & (roots[rows] == bundled_roots).all(axis=1)
+        left[rows[named]] = False
+    for k in np.flatnonzero(~fits).tolist():
+        account = bundled[k].tobytes().hex()
+        findings.blame(f"the bundle has a trie for account {account} that this account does not name")
+    return {accounts[k].tobytes(): roots[k].tobytes() for k in np.flatnonzero(left).tolist()}
 
 
 def _check_big(disk: Disk, account: bytes, record: TrieRecord, findings: Findings) -> None:

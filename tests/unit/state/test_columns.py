@@ -7,7 +7,7 @@ import pytest
 
 from ethsync.errors import LocalProtocolError
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
-from ethsync.state.columns import Leaves, entries_of, join, leaves_of, no_leaves
+from ethsync.state.columns import Leaves, entries_of, join, leaves_of, no_leaves, side_by_side
 
 KEYS = [bytes([first]) * 32 for first in (1, 3, 5, 0xFF)]
 VALUES = [b"a", b"", b"ccc", b"dd"]
@@ -69,6 +69,22 @@ def test_join_copies_parts_of_different_buffers_in_the_order_given() -> None:
     assert contents(joined) == list(zip(KEYS, VALUES, strict=True))
     assert joined.kind == SLIM_ACCOUNT
     assert joined.buf.tobytes() == b"acccdd"
+
+
+def test_side_by_side_leaves_values_of_one_buffer_where_they_are() -> None:
+    leaves = leaves_of([bytes([k]) * 32 for k in range(4)], [b"a", b"bc", b"def", b"g"])
+    both = side_by_side([leaves[:1], leaves[2:]])
+    assert both.buf is leaves.buf
+    assert [(both.key(row)[0], both.value(row)) for row in range(3)] == [(0, b"a"), (2, b"def"), (3, b"g")]
+
+
+@pytest.mark.parametrize("unused", [0, 100])
+def test_side_by_side_puts_buffers_together_unless_little_of_them_is_used(unused: int) -> None:
+    one = leaves_of([b"\1" * 32, b"\2" * 32], [b"abc", bytes(unused) or b"d"])[:1]
+    other = leaves_of([b"\3" * 32], [b"efg"])
+    both = side_by_side([one, other, one])
+    assert [both.value(row) for row in range(3)] == [b"abc", b"efg", b"abc"]
+    assert len(both.buf) == (9 if unused else 7)
 
 
 def test_compact_lets_go_of_the_large_buffer() -> None:

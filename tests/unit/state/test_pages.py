@@ -14,10 +14,12 @@ from ethsync.state.pages import (
     PagePath,
     Top,
     decode_bundle,
+    decode_bundles,
     decode_pages,
     decode_top,
     depth_for,
     encode_bundle,
+    encode_bundles,
     encode_pages,
     entries_of_tops,
     path_of,
@@ -204,6 +206,24 @@ def test_a_bundle_is_read_back() -> None:
     assert [found.roots[k].tobytes() for k in range(len(found))] == [b"\x11" * 32, b"\x22" * 32]
     assert found.starts.tolist() == [0, 2, 3]
     assert [found.leaves.value(row) for row in range(3)] == [b"one", b"twenty", b"3"]
+
+
+def test_bundles_of_several_pages_are_those_of_each() -> None:
+    both = small_bundle()
+    first = Bundle(both.accounts[:1], both.roots[:1], both.starts[:2], both.leaves[:2])
+    second = Bundle(both.accounts[1:], both.roots[1:], both.starts[1:] - 2, both.leaves[2:])
+    values = encode_bundles(both, np.array([0, 1, 2]), [3, 4])
+    assert values == [encode_bundle(first, 3), encode_bundle(second, 4)]
+    tries, firsts = decode_bundles([PATH, path_of(KEY, 4)], values)
+    assert firsts.tolist() == [0, 1, 2]
+    assert tries.starts.tolist() == [0, 2, 3]
+    assert tries.accounts.tobytes() == both.accounts.tobytes()
+    assert [tries.leaves.value(row) for row in range(3)] == [b"one", b"twenty", b"3"]
+
+
+def test_of_several_bundles_the_damaged_one_is_named() -> None:
+    with pytest.raises(DatadirDamaged, match="under b1b is damaged"):
+        decode_bundles([PATH, path_of(b"\xb1" + KEY[1:], 3)], [ENCODED, ENCODED[:-1]])
 
 
 ENCODED = encode_bundle(small_bundle(), 3)

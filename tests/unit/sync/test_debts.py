@@ -22,6 +22,7 @@ from ethsync.sync.debts import (
     PageDebt,
     Part,
     make_bundle,
+    make_bundles,
     needs_by_page,
     needs_of,
     open_debts,
@@ -144,6 +145,21 @@ def test_a_bundle_is_in_account_order_however_its_parts_came(seed: int) -> None:
     value = make_bundle(parts, PATH.depth)
     # Then
     check_bundle(value, sorted(contracts, key=lambda contract: contract[0]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bundles_made_together_are_those_made_one_by_one(seed: int) -> None:
+    # Given pages at different depths with tries out of one reply and out of others, in any order
+    rng = Random(seed)
+    pages: list[tuple[list[Part], int]] = []
+    whole = part(PageDebt(PATH), [(rng.randbytes(32), storage(number, 3)) for number in range(8)], before=2)
+    for first, last in ((0, 3), (3, 5), (5, 8)):
+        rows = slice(int(whole.starts[first]), int(whole.starts[last]))
+        cut = Part(whole.contracts[first:last], whole.starts[first : last + 1] - rows.start, whole.leaves[rows])
+        other = part(PageDebt(PATH), [(rng.randbytes(32), storage(9, rng.randint(1, 40)))])
+        pages.append(([cut, other] if rng.random() < 0.5 else [cut], rng.randint(0, 5)))
+    # Then
+    assert make_bundles(pages) == [make_bundle(parts, depth) for parts, depth in pages]
 
 
 # Paying
