@@ -6,6 +6,7 @@ with everything kept.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -309,6 +310,8 @@ def sign(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
+    # NumPy's linear algebra, of which there is none here, would start a thread per core that waits busily for work.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         code = commands.main(arguments, prog_name="ethsync", standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -10,7 +10,7 @@ from ethsync.commands.targets import parse_target
 from ethsync.discovery.forks import presumed_head
 from ethsync.discovery.local_record import Announcement
 from ethsync.discovery.node import Endpoint
-from ethsync.discovery.start import DiscoveryOptions, boot_nodes
+from ethsync.discovery.options import DiscoveryOptions, boot_nodes
 from ethsync.errors import ConfigError
 from ethsync.peers.finding import Finding
 

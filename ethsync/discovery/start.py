@@ -20,39 +20,25 @@ from ethsync.discovery.finder import Finder
 from ethsync.discovery.identity import open_identity, save_identity
 from ethsync.discovery.lane import Lane
 from ethsync.discovery.local_record import Announcement, LocalRecord
-from ethsync.discovery.node import node_of_enode, node_of_record
+from ethsync.discovery.node import node_of_record
+from ethsync.discovery.options import boot_nodes
 from ethsync.discovery.service import run_discovery
 from ethsync.discovery.table import Table
 from ethsync.discovery.udp import Sockets, open_sockets
-from ethsync.wire.enode import parse_enode
-from ethsync.wire.enr import PREFIX, NodeRecord, parse_record
+from ethsync.wire.enr import NodeRecord
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from ethsync.discovery.identity import Identity
-    from ethsync.discovery.node import Endpoint, Node
+    from ethsync.discovery.node import Node
+    from ethsync.discovery.options import DiscoveryOptions
     from ethsync.discovery.protocol import DiscoveryProtocol
-    from ethsync.wire.forkid import ForkId
 
 DNS_QUEUE = 16
 """Records of DNS lists that wait to be taken: they are looked up as fast as they are used."""
 
 SOURCES = {"discv4": Source.DISCV4, "discv5": Source.DISCV5}
-
-
-@dataclass(frozen=True, slots=True)
-class DiscoveryOptions:
-    """How to look for nodes. `protocols` of "v5", "v4", "dns"; `boot_nodes` are enode:// URLs and enr: records."""
-
-    protocols: frozenset[str]
-    boot_nodes: Sequence[str]
-    dns: Sequence[str]
-    listen: Sequence[Endpoint]
-    directory: Path
-    fork_id: ForkId
-    announce: Announcement = Announcement()  # noqa: RUF009 - frozen, so it may be shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +112,6 @@ def _finder(options: DiscoveryOptions, identity: Identity, record: NodeRecord) -
         protocol = Discv5(identity.key, record, table)
         lanes["discv5"] = Lane(protocol, table, entries, rng, needs_records=False)
     return Finder(lanes)
-
-
-def boot_nodes(texts: Iterable[str]) -> Iterable[Node]:
-    """The nodes of enode:// URLs and enr: records that can be asked over UDP. Raises ConfigError."""
-    for text in texts:
-        is_record = text.startswith(PREFIX)
-        node = node_of_record(parse_record(text)) if is_record else node_of_enode(parse_enode(text))
-        if node is not None:
-            yield node
 
 
 async def _run_lists(links: Sequence[str], found: Callable[[Source, Node], None]) -> None:

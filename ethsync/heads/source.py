@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
-from ethsync.heads.beacon import run_beacon
-from ethsync.heads.engine import run_engine
 from ethsync.heads.head import HeadPhase, TrustedHead
 
 if TYPE_CHECKING:
@@ -61,8 +59,12 @@ async def run_head_source(
             feed.report(HeadPhase.FIXED, trio.current_time())
             task_status.started()
         case BeaconNodes(urls):
+            from ethsync.heads.beacon import run_beacon  # as below: HTTP takes a while to import
+
             await run_beacon(urls, feed, chain_id=network.chain_id, task_status=task_status)
         case EngineApi(address, secret):
+            from ethsync.heads.engine import run_engine
+
             async with trio.open_nursery() as nursery:
                 await nursery.start(functools.partial(run_engine, network, feed, address, secret))
                 task_status.started()

@@ -13,7 +13,8 @@ import trio
 from ethsync.discovery.identity import open_identity
 from ethsync.discovery.local_record import Announcement
 from ethsync.discovery.node import Endpoint
-from ethsync.discovery.start import SOURCES, DiscoveryOptions, open_discovery
+from ethsync.discovery.options import DiscoveryOptions
+from ethsync.discovery.start import SOURCES, open_discovery
 from ethsync.networks import Network
 from ethsync.peers.finding import Finding
 from ethsync.peers.keeping import CANDIDATES_FILE

@@ -19,7 +19,8 @@ from ethsync.discovery.forks import check_fork_entry, presumed_head
 from ethsync.discovery.identity import open_identity
 from ethsync.discovery.local_record import Announcement
 from ethsync.discovery.node import Endpoint, Node
-from ethsync.discovery.start import DiscoveryOptions, boot_nodes, open_discovery
+from ethsync.discovery.options import DiscoveryOptions, boot_nodes
+from ethsync.discovery.start import open_discovery
 from ethsync.networks import Network
 from ethsync.serve.demo import demo_network
 from ethsync.wire.enode import Enode

@@ -21,7 +21,7 @@ from ethsync.discovery.identity import KEY_FILE
 from ethsync.discovery.lane import Lane
 from ethsync.discovery.local_record import Announcement
 from ethsync.discovery.node import Node
-from ethsync.discovery.start import DiscoveryOptions
+from ethsync.discovery.options import DiscoveryOptions
 from ethsync.discovery.table import Table
 from ethsync.peers import finding
 from ethsync.peers.finding import Finding, run_finding

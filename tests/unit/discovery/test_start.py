@@ -21,7 +21,8 @@ from ethsync.discovery.finder import Finder
 from ethsync.discovery.identity import KEY_FILE, open_identity
 from ethsync.discovery.local_record import Announcement
 from ethsync.discovery.node import Endpoint, Node
-from ethsync.discovery.start import DiscoveryOptions, boot_nodes, open_discovery
+from ethsync.discovery.options import DiscoveryOptions, boot_nodes
+from ethsync.discovery.start import open_discovery
 from ethsync.errors import ConfigError
 from ethsync.hashing import keccak256
 from ethsync.wire import keys

@@ -17,7 +17,7 @@ from ethsync.discovery.candidate import Source
 from ethsync.discovery.candidates import Candidates
 from ethsync.discovery.identity import KEY_FILE, open_identity
 from ethsync.discovery.node import Endpoint, Node, node_of_record
-from ethsync.discovery.start import DiscoveryOptions
+from ethsync.discovery.options import DiscoveryOptions
 from ethsync.errors import Disproved
 from ethsync.peers import finding as module
 from ethsync.peers.dialer import Dialer
