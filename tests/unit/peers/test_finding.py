@@ -13,6 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from ethsync.discovery import start
 from ethsync.discovery.candidate import Source
 from ethsync.discovery.candidates import Candidates
 from ethsync.discovery.identity import KEY_FILE, open_identity
@@ -233,7 +234,7 @@ async def test_when_a_fork_has_passed_our_record_is_renewed_and_nodes_passed_ove
     async def open_quietly(*_: object) -> AsyncIterator[Quiet]:
         yield Quiet()
 
-    monkeypatch.setattr(module, "open_discovery", open_quietly)
+    monkeypatch.setattr(start, "open_discovery", open_quietly)
     rechecked: list[float] = []
     monkeypatch.setattr(Candidates, "recheck", lambda self, now: rechecked.append(now))
     pool = new_pool(ChainView(FORKING, LATER_THAN_ANY_FORK, EPOCH))
