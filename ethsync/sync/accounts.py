@@ -18,6 +18,7 @@ from ethsync.store.writer import Write, Writer
 from ethsync.sync.assemble import Assembled, assemble, first_depth, in_hand
 from ethsync.sync.debts import PageNeeds, needs_by_page
 from ethsync.sync.leftovers import remove_leftovers
+from ethsync.sync.shortage import share_from
 from ethsync.wire.snap import GetAccountRange
 
 if TYPE_CHECKING:
@@ -139,6 +140,12 @@ class AccountStage:
     def done(self) -> bool:
         """Whether all accounts are with the writer and their debts are known."""
         return self.sweep.done and not self._processing
+
+    @property
+    def missing(self) -> str:
+        """The share of the key space that is not stored."""
+        first = self.sweep.first_open
+        return share_from(1 - self.sweep.share, first.to_bytes(32, "big")) if first is not None else ""
 
     def ready(self) -> int:
         """One request until the page depth is known; then as many as are wanted, while later stages keep up."""

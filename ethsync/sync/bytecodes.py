@@ -17,6 +17,7 @@ from ethsync.state.replies import scan_blobs
 from ethsync.store.schema import CODE
 from ethsync.store.writer import Write, Writer
 from ethsync.sync.fingerprints import Fingerprints
+from ethsync.sync.shortage import count_of
 from ethsync.wire.snap import MAX_CODE_LOOKUPS, GetByteCodes
 
 if TYPE_CHECKING:
@@ -156,6 +157,11 @@ class CodeStage:
         else:
             self._waiting[digest] = [page]
             self._queue.append(digest)
+
+    @property
+    def missing(self) -> str:
+        """How many codes are owed."""
+        return count_of(len(self._waiting), "code")
 
     def ready(self) -> int:
         """Requests that the queue is good for."""

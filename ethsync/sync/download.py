@@ -127,7 +127,7 @@ async def run_download(download: Download, stages: Sequence[Stage[Any]]) -> None
             if may_ask and download.progress.unproven_bytes < UNPROVEN_BYTES:
                 _assign(download, stages, nursery, now)
             if now >= patient_until and download.in_flight == 0:
-                raise _unavailable(download)
+                raise _unavailable(download, stages)
             deadline = min(download.pool.next_pause_end(now), download.doubtful_from(patient_until))
             with trio.move_on_at(deadline if download.in_flight else min(deadline, patient_until)):
                 await changed.wait()
@@ -240,9 +240,10 @@ async def _process(download: Download, reply: Reply) -> None:
     download.note(peer, stage.kind, outcome, reply.root, fault)
 
 
-def _unavailable(download: Download) -> StateUnavailable:
+def _unavailable(download: Download, stages: Sequence[Stage[Any]]) -> StateUnavailable:
     found = shortage(download.pool, trio.current_time())
+    missing = " and ".join(filter(None, (stage.missing for stage in stages)))
     return StateUnavailable(
-        f"no peer serves state root 0x{download.state_root.hex()}: {found.why}",
+        f"no peer serves state root 0x{download.state_root.hex()}: {found.why}; what is missing: {missing}",
         hint=f"everything so far is kept: {found.advice}",
     )

@@ -18,6 +18,7 @@ from ethsync.peers.track import Outcome, RequestKind
 from ethsync.state.difference import Difference, Wanted, join_wanted, match_nodes
 from ethsync.state.replies import scan_blobs
 from ethsync.sync.page_updates import UpdatedPage, updated_pages
+from ethsync.sync.shortage import share_from
 from ethsync.sync.walk import Walk
 from ethsync.wire.snap import MAX_TRIE_NODE_LOOKUPS, GetTrieNodes
 
@@ -153,6 +154,15 @@ class HealingStage:
     def add(self, trie: HealedTrie) -> None:
         """Heal one more trie."""
         self.tries.append(trie)
+
+    @property
+    def missing(self) -> str:
+        """The share of the account trie that is not proven equal. What contracts lack is said where they are owed."""
+        for trie in self.tries:
+            first = trie.walk.first_waiting
+            if not trie.account and first is not None:
+                return share_from(trie.walk.share_waiting, first)
+        return ""
 
     def ready(self) -> int:
         """Requests that the waiting nodes are good for."""

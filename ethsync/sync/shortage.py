@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ethsync.peers.pool import PeerPool
     from ethsync.peers.track import Record
 
-STATE = (RequestKind.ACCOUNTS, RequestKind.STORAGE, RequestKind.CODES)
+STATE = (RequestKind.ACCOUNTS, RequestKind.STORAGE, RequestKind.CODES, RequestKind.NODES)
 HEADER = (RequestKind.HEADERS,)
 
 REASONS_SHOWN = 3
@@ -60,6 +60,16 @@ def shortage(pool: PeerPool, now: float, kinds: Sequence[RequestKind] = STATE) -
     if not fared:
         parts += _not_connected(pool, now)
     return Shortage("; ".join(parts) or "no node has answered yet", _advice(bool(fared), bool(dropped)))
+
+
+def share_from(share: float, first: bytes) -> str:
+    """A share of the key space, 0 to 1, and the lowest key of it, in words."""
+    return f"{100 * share:.3g} % of the key space, from 0x{first.hex().rstrip('0') or '0'} on"
+
+
+def count_of(number: int, thing: str) -> str:
+    """So many things, in words; empty if there are none."""
+    return f"{number} {thing}{'' if number == 1 else 's'}" if number else ""
 
 
 def _fared(pool: PeerPool, kinds: Sequence[RequestKind]) -> dict[Fared, list[Peer]]:

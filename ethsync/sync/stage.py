@@ -43,6 +43,11 @@ class Stage(Protocol[JobT]):
         """Whether nothing is left to do, as far as this stage knows."""
         ...
 
+    @property
+    def missing(self) -> str:
+        """What has not come yet, in words; empty if that is nothing, or if another stage says it."""
+        ...
+
     def ready(self) -> int:
         """How many requests could be made now."""
         ...

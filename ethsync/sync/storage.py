@@ -18,6 +18,7 @@ from ethsync.sync.contract_queue import ContractQueue
 from ethsync.sync.debts import Contract, DebtBook, PageDebt, Part, make_bundles
 from ethsync.sync.healing import HealingStage, healed_trie
 from ethsync.sync.local_trie import local_storage
+from ethsync.sync.shortage import count_of
 from ethsync.sync.storage_proofs import SmallReply, prove_storage_range, prove_tries
 from ethsync.wire.snap import GetStorageRanges
 
@@ -145,6 +146,11 @@ class StorageStage:
         for big in self.big.whole():
             await self._finish_big(big)
         self.counters.owed = self._unstored
+
+    @property
+    def missing(self) -> str:
+        """How many contracts' storage is owed."""
+        return f"the storage of {count_of(self._unstored, 'contract')}" if self._unstored else ""
 
     def ready(self) -> int:
         """Requests that the queue and the open ranges of big contracts are good for."""

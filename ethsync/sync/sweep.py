@@ -68,6 +68,11 @@ class Sweep:
         return len(self._open)
 
     @property
+    def first_open(self) -> int | None:
+        """The lowest key that nobody is asked for; None if there is none."""
+        return self._open[0][0] if self._open else None
+
+    @property
     def asked(self) -> int:
         """Gaps that somebody is asked for, and that nobody has answered yet."""
         return len(self._asked)

@@ -57,6 +57,16 @@ class _Waiting:
     def __len__(self) -> int:
         return self._size
 
+    @property
+    def first(self) -> bytes | None:
+        """The lowest path."""
+        return self._runs[-1][0][:32] if self._runs else None
+
+    @property
+    def share(self) -> float:
+        """Share of the key space under these nodes."""
+        return float(sum((16.0**-run.depths).sum() for _, run in self._runs))
+
     def add(self, wanted: Wanted) -> None:
         """Put nodes back or in."""
         if not len(wanted):
@@ -131,6 +141,16 @@ class Walk:
     def waiting(self) -> int:
         """Nodes that may be asked for now."""
         return len(self._inside) + min(len(self._next), self._room())
+
+    @property
+    def first_waiting(self) -> bytes | None:
+        """The lowest path of a node that nobody is asked for, padded with zeros; None if there is no such node."""
+        return min((path for path in (self._inside.first, self._next.first) if path is not None), default=None)
+
+    @property
+    def share_waiting(self) -> float:
+        """Share of the key space under nodes that nobody is asked for, 0 to 1."""
+        return self._inside.share + self._next.share
 
     @property
     def done(self) -> bool:

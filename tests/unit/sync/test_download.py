@@ -45,6 +45,10 @@ class OneJob:
     sizes: list[int] = field(default_factory=list)
     """Of the replies that reached it."""
 
+    @property
+    def missing(self) -> str:
+        return "" if self.done else "one thing"
+
     def ready(self) -> int:
         return int(not self.taken and not self.done)
 
