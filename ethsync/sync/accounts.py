@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -208,7 +209,9 @@ class AccountStage:
         puts = proven.puts
         if self.sweep.depth is None and depth is not None:
             self.sweep.depth = depth
-            puts = [(FACT_DEPTH, bytes([depth])), *puts]
+            # Forced to the disk: pages that a power cut left without it would get others of another depth beside them
+            note = partial(self._datadir.accounts.put, FACT_DEPTH, bytes([depth]), sync=True)
+            await trio.to_thread.run_sync(note, limiter=self._limiter)
         if proven.keys_seen > 0:
             self._keys_per_byte = proven.keys_seen / size
         self.counters.items += proven.accounts

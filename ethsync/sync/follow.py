@@ -67,7 +67,7 @@ async def _heal_in_place(context: SyncContext, chain: Chain) -> None:
     """Heal what is stored to the state of the pivot, which may move meanwhile."""
     datadir = context.datadir
     runs = int(datadir.accounts.get(FACT_RUNS) or b"0") + 1  # debts of one page are told apart by it
-    datadir.accounts.put(FACT_RUNS, b"%d" % runs)
+    datadir.accounts.put(FACT_RUNS, b"%d" % runs, sync=True)
     await chain.heal_in_place()
     await reconcile(context, chain.pivot, Steps(runs))
 

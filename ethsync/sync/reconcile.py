@@ -88,8 +88,10 @@ async def declare_whole(context: SyncContext, pivot: Pivot, root: bytes) -> bool
     """What is stored is the whole state with this root: if it is still the pivot's, then the pivot moves no more."""
     async with pivot.lock:
         if pivot.root == root:
-            await context.writer.write(Write(context.datadir.accounts, [], [FACT_MIXED, FACT_HEALED]))
-            await context.writer.reached(context.datadir.accounts)
+            if context.datadir.accounts.get(FACT_MIXED) is not None:
+                await context.writer.settle(context.datadir.ledger)  # no page that a power cut takes may go unnoticed
+                await context.writer.write(Write(context.datadir.accounts, [], [FACT_MIXED, FACT_HEALED]))
+                await context.writer.reached(context.datadir.accounts)
             pivot.is_whole = True
     return pivot.is_whole
 

@@ -199,7 +199,7 @@ async def _download(
     pool = PeerPool(changes.ring, ChainView(options.network, *known))
     kept = await trio.to_thread.run_sync(read_kept, datadir, trio.from_thread.check_cancelled)
     progress.restarts = int(datadir.accounts.get(FACT_RUNS) or b"0")
-    datadir.accounts.put(FACT_RUNS, b"%d" % (progress.restarts + 1))
+    datadir.accounts.put(FACT_RUNS, b"%d" % (progress.restarts + 1), sync=True)
     async with trio.open_nursery() as services:
         writer: Writer = await services.start(partial(run_writer, datadir, floor=options.space_floor))
         finding = options.finding or named_only(options.datadir, pool.view.fork_id)

@@ -12,7 +12,7 @@ import trio
 
 from ethsync.serve.profiles import PROFILES
 from ethsync.serve.small_state import StatedAccount
-from ethsync.store.schema import ACCOUNT_PAGE, DEBT, Debt, decode_debt
+from ethsync.store.schema import ACCOUNT_PAGE, DEBT, FACT_DEPTH, FACT_MIXED, Debt, decode_debt
 from ethsync.wire.snap import SnapMessage
 from tests.faults.changing_states import changed, some_account, some_storage
 from tests.faults.live_chain import Chain, LiveChain, follow, make_chain, open_live_chain, open_states
@@ -87,6 +87,26 @@ async def test_it_goes_on_after_many_kills_and_power_cuts(
     seed: int, tmp_path: Path, quick_clock: trio.abc.Clock
 ) -> None:
     await stop_and_go_on(seed, tmp_path, 6)
+
+
+async def test_a_directory_says_what_it_holds_only_once_that_is_safe(
+    tmp_path: Path, quick_clock: trio.abc.Clock
+) -> None:
+    rng = Random(51)
+    before = [some_account(rng) for _ in range(100)]
+    states = {FIRST: before, FIRST + STEP: changed(rng, before, 0.3), FIRST + 2 * STEP: before}
+    async with open_states(tmp_path, states) as views:
+        chain = make_chain(views, max(views) + DISTANCE + 1)
+        journal = await journal_of_a_sync(rng, chain, tmp_path / "d")
+    accounts = [write for write in journal if write.path.name == "accounts"]
+    pages = [number for number, write in enumerate(accounts) if pages_in(write)]
+    # The depth of pages is on the disk before the first of them.
+    depth = next(number for number, write in enumerate(accounts) if FACT_DEPTH in dict(write.changes))
+    assert accounts[depth].sync
+    assert depth < pages[0]
+    # That they are of one state is said when all of them have been forced to the disk, and no log can be lost any more.
+    mixed = max(number for number, write in enumerate(accounts) if (FACT_MIXED, None) in write.changes)
+    assert sum(write.sync for write in accounts[pages[-1] + 1 : mixed]) >= 2
 
 
 async def test_an_account_that_healing_writes_owes_its_storage_and_code_from_that_moment_on(
