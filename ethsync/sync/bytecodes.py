@@ -239,12 +239,12 @@ class CodeStage:
         puts = [(CODE + digest, code) for digest, code in found.items()]
         written = partial(self._writing.difference_update, tuple(found))
         await self._writer.write(Write(self._datadir.codes, puts, done=written))
+        self._stored.update(found)
         for count, digest in enumerate(found, 1):
-            self._stored.add(digest)
-            self._claimed.discard(digest)
             for page in self._waiting.pop(digest):
                 self._debts.code_stored(page)
             if count % CODES_A_TURN == 0:
                 await trio.lowlevel.checkpoint()
+        self._claimed.difference_update(found)
         await self._debts.settle()
         self.counters.owed = len(self._waiting)

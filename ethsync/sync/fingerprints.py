@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 BUCKETS = 256
 """Sorted arrays, so that an insertion moves 32 kB of mainnet's codes and not 16 MB. Measured with two million codes: 11
@@ -35,18 +39,22 @@ class Fingerprints:
         at = bisect_left(bucket, fingerprint)
         return at < len(bucket) and bucket[at] == fingerprint
 
+    def update(self, digests: Iterable[bytes]) -> None:
+        """Remember hashes (at least 8 bytes each)."""
+        for fingerprint in map(_fingerprint, digests):
+            bucket = self._buckets[fingerprint % BUCKETS]
+            at = bisect_left(bucket, fingerprint)
+            if at < len(bucket) and bucket[at] == fingerprint:
+                continue
+            if self._count >= self._capacity:
+                self._overflowed = True
+                return
+            bucket.insert(at, fingerprint)
+            self._count += 1
+
     def add(self, digest: bytes) -> None:
-        """Remember a hash (at least 8 bytes)."""
-        fingerprint = _fingerprint(digest)
-        bucket = self._buckets[fingerprint % BUCKETS]
-        at = bisect_left(bucket, fingerprint)
-        if at < len(bucket) and bucket[at] == fingerprint:
-            return
-        if self._count >= self._capacity:
-            self._overflowed = True
-            return
-        bucket.insert(at, fingerprint)
-        self._count += 1
+        """Remember a hash."""
+        self.update((digest,))
 
 
 def _fingerprint(digest: bytes) -> int:
