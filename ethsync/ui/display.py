@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import contextmanager
-from functools import partial
 from typing import IO, TYPE_CHECKING, Protocol
 
 import trio
-from rich.console import Console
-from rich.live import Live
 
 from ethsync.logs import LogFormat, json_line
 from ethsync.sync.progress import Phase, Progress
 from ethsync.ui.estimate import Window, take_sample
 from ethsync.ui.lines import json_fields, plain_line
 from ethsync.ui.snapshot import Snapshot, take_snapshot
-from ethsync.ui.view import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from ethsync.ui.live import ErrorConsole
 
 INTERVAL = 0.5
 """Seconds between two looks at the counters."""
@@ -36,30 +35,6 @@ class Screen(Protocol):
 
     def finish(self, snapshot: Snapshot) -> None:
         """Show the last snapshot, without waiting. Raises OSError like `show`."""
-
-
-class ErrorConsole(Console):
-    """A console that says when its reader has gone instead of leaving the program."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise the BrokenPipeError on, once; rich itself would raise SystemExit."""
-        self.quiet = True
-        raise
-
-
-class LiveScreen:
-    """A view on a terminal that stays in its place."""
-
-    def __init__(self, live: Live) -> None:
-        self._live = live
-
-    async def show(self, snapshot: Snapshot) -> None:
-        """Draw in a thread: laying out takes milliseconds, and a slow terminal must not hold up the sync."""
-        await trio.to_thread.run_sync(partial(self._live.update, Frame(snapshot), refresh=True))
-
-    def finish(self, snapshot: Snapshot) -> None:
-        """Leave this as the frame that rich draws when the view closes."""
-        self._live.update(Frame(snapshot))
 
 
 class LineScreen:
@@ -116,7 +91,7 @@ async def run_display(
 
     task_status.started()
     try:
-        with _open_screen(console or ErrorConsole(stderr=True), log_format, line_seconds, wall_clock) as screen:
+        with _open_screen(console, log_format, line_seconds, wall_clock) as screen:
             try:
                 while not (snapshot := look()).done:
                     await screen.show(snapshot)
@@ -129,15 +104,18 @@ async def run_display(
 
 @contextmanager
 def _open_screen(
-    console: ErrorConsole, log_format: LogFormat, every: float, wall_clock: Callable[[], float]
+    console: ErrorConsole | None, log_format: LogFormat, every: float, wall_clock: Callable[[], float]
 ) -> Iterator[Screen]:
+    file = sys.stderr if console is None else console.file
     if log_format is LogFormat.JSON:
-        yield LineScreen(console.file, lambda snapshot: _json(snapshot, wall_clock()), every)
-    elif console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only:
-        with Live(console=console, auto_refresh=False) as live:
-            yield LiveScreen(live)
+        yield LineScreen(file, lambda snapshot: _json(snapshot, wall_clock()), every)
+    elif console is None and not file.isatty():
+        yield LineScreen(file, plain_line, every)
     else:
-        yield LineScreen(console.file, plain_line, every)
+        from ethsync.ui.live import open_live  # and with it rich: a twentieth of a second that only people need
+
+        with open_live(console) as live:
+            yield live or LineScreen(file, plain_line, every)
 
 
 def _json(snapshot: Snapshot, at: float) -> str:

@@ -157,6 +157,13 @@ def test_help_comes_at_once() -> None:
 def test_what_takes_long_to_import_is_left_for_later(module: str) -> None:
     program = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     ended = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=30, text=True)
-    assert {"numba", "numpy", "trio", "plyvel", "rich", "coincurve", "Crypto", "cryptography"} & set(
-        ended.stdout.split()
-    ) == set()
+    heavy = {"numba", "numpy", "trio", "plyvel", "rich", "coincurve", "Crypto", "cryptography"}
+    assert heavy & set(ended.stdout.split()) == set()
+
+
+def test_a_sync_loads_nothing_that_not_every_sync_needs() -> None:
+    # numba where kernels are in the cache, rich without a terminal, HTTP and DNS without beacon nodes and lists
+    program = "import sys, ethsync.commands.snap; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=100)  # fills the cache
+    ended = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=30, text=True)
+    assert {"numba", "rich", "h11", "dns"} & set(ended.stdout.split()) == set()

@@ -16,7 +16,8 @@ import trio.testing
 
 from ethsync.logs import LogFormat
 from ethsync.sync.progress import Phase, Progress
-from ethsync.ui.display import ErrorConsole, run_display
+from ethsync.ui.display import run_display
+from ethsync.ui.live import ErrorConsole
 
 NOVEMBER_2023 = 1_700_000_000.25
 
