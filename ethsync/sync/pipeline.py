@@ -25,9 +25,6 @@ MOST_CONTRACTS = 100_000
 MOST_CODES = 30_000
 """Codes waiting, likewise."""
 
-PAGES_A_TURN = 16
-"""Account pages whose debts are taken up between two looks at the other tasks: half a millisecond."""
-
 
 async def download_state(context: SyncContext, pivot: Pivot, kept: Kept, runs: int) -> None:
     """Bring the whole state of the pivot to the disk, wherever an earlier run left it. `runs`: how many there were.
@@ -58,12 +55,11 @@ async def _open_stages(context: SyncContext, pivot: Pivot, kept: Kept) -> tuple[
     sweep = Sweep(((marker.origin, marker.end) for marker in kept.markers), kept.depth)
 
     async def owed(needs: list[PageNeeds], state_root: bytes) -> None:
-        for count, need in enumerate(needs, 1):
+        for need in needs:
             page = debts.open(need.path, len(need.contracts), len(need.codes))
             await storage.owe(page, need.contracts, state_root)
             codes.owe(page, need.codes, certain=state_root == pivot.root)
-            if count % PAGES_A_TURN == 0:
-                await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
         await debts.settle()
 
     def keeping_up() -> bool:
