@@ -70,6 +70,8 @@ class BigContract:
     """Whether it was left for later; then nothing more is to be done with it."""
     small: Leaves | None = None
     """All its leaves, if they turned out to fit into a bundle after all."""
+    marked: list[bytes] = field(default_factory=list)
+    """Where its markers begin."""
 
     @property
     def depth(self) -> int:
@@ -142,10 +144,10 @@ class BigContracts:
         record = decode_record(value)
         if record.complete and record.root == contract.root:
             return None
-        found = self._datadir.storage.scan(MARKER + contract.account)
+        found = list(self._datadir.storage.scan(MARKER + contract.account))
         markers = [decode_marker(key, value) for key, value in found]
         sweep = Sweep(((marker.origin, marker.end) for marker in markers), record.depth)
-        big = BigContract(contract, sweep, declared=True, mixed=True)
+        big = BigContract(contract, sweep, declared=True, mixed=True, marked=[key for key, _ in found])
         big.recorded = record.root == contract.root
         big.leaves = sum(marker.leaves for marker in markers)
         big.size = sum(marker.size for marker in markers)
@@ -180,8 +182,12 @@ class BigContracts:
         """Hand pages over that healing made anew."""
         account = big.contract.account
         puts, deletes = page_writes(pages, STORAGE_PAGE + account, TOP + account)
-        big.leaves += sum(len(page.come) - len(page.gone) for page in pages)
         self._counters.bytes += sum(len(value) for _, value in puts)
+        big.leaves += sum(len(page.come) - len(page.gone) for page in pages)
+        # From now on one marker counts what there is, in the batch that changes it.
+        deletes += [MARKER + account + origin for origin in big.marked]
+        big.marked = []
+        puts.append(_whole_marker(account, big.leaves, big.size))
         await self._writer.write(Write(self._datadir.storage, puts, deletes))
 
     async def remove(self, account: bytes) -> None:
@@ -234,7 +240,8 @@ class BigContracts:
         account = big.contract.account
         leaves = sum(page.last - page.first for page in assembled.pages)
         origin = gap.origin if gap else 0
-        if big.depth == 0 and (origin, assembled.covered) == (0, KEY_SPACE) and leaves <= SMALL_TRIE:
+        whole = (origin, assembled.covered) == (0, KEY_SPACE)
+        if big.depth == 0 and whole and leaves <= SMALL_TRIE and not big.declared:
             big.small = join([assembled.leaves])
             return
         puts = [(storage_key(STORAGE_PAGE, account, page.path), page.value) for page in assembled.pages]
@@ -248,6 +255,7 @@ class BigContracts:
         self._counters.bytes += size
         key, value = Marker(origin, assembled.covered, leaves, size).encode()
         puts.append((MARKER + account + key, value))
+        big.marked.append(key)
         await self.begin_record(big)
         leftover, big.leftover = big.leftover, []
         await self._writer.write(Write(self._datadir.storage, puts, leftover))
@@ -275,9 +283,16 @@ class BigContracts:
                 if len(batch) == COPY_PAGES:
                     await self._writer.write(Write(self._datadir.storage, batch))
                     batch = []
-            if batch:
-                await self._writer.write(Write(self._datadir.storage, batch))
+            await self._writer.write(Write(self._datadir.storage, batch))
+        marker = _whole_marker(target, big.leaves, big.size)
+        await self._writer.write(Write(self._datadir.storage, [marker]))
         record = TrieRecord(twin.root, big.depth, True, big.leaves, big.size).encode()
         await self._writer.write(Write(self._datadir.ledger, [(RECORD + target, record)], after_sync=True))
         self._counters.items += big.leaves
         self._counters.bytes += big.size
+
+
+def _whole_marker(account: bytes, leaves: int, size: int) -> tuple[bytes, bytes]:
+    """Key and value of the only marker of a contract all of whose ranges are stored."""
+    key, value = Marker(0, KEY_SPACE, leaves, size).encode()
+    return MARKER + account + key, value

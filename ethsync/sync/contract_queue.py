@@ -78,9 +78,11 @@ class ContractQueue:
         return self._waiting.pop(root, [])
 
     def wait_again(self, contracts: list[Contract]) -> None:
-        """Have contracts with one root wait, which nobody stands for any more: the first of them is asked for."""
+        """Have contracts with one root wait, which nobody stands for any more. The first is asked for, unless some
+        other is begun."""
         self._waiting[contracts[0].root] = contracts
-        self._queue.append(contracts[0])
+        if not any(map(self._begun, contracts)):
+            self._queue.append(contracts[0])
 
     def remember(self, root: bytes, leaves: Leaves) -> None:
         """Keep a trie that more than one account has; the oldest ones go when there are too many."""

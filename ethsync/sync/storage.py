@@ -111,7 +111,8 @@ class StorageStage:
         self.root = self.big.root = root
         await self.nodes.move(root)
         for big in self.big.under_healing():
-            await self._park(big.contract)
+            if not big.parked:  # with another one that has the same root
+                await self._park(big.contract)
         await self._begin_healing()
         self.counters.owed = self._unstored
 
@@ -287,11 +288,11 @@ class StorageStage:
         """
         waiting = self._queue.claim(contract.root)
         parked = dict.fromkeys([contract, *(each for each in waiting if each.state_root != self.root)])
-        big = self.big.park(contract)
-        self._healing -= big is not None and big.healing
         for each in parked:
+            big = self.big.park(each)
+            self._healing -= big is not None and big.healing
             self._unstored -= 1
-            each.page.unbundled -= 0 if each is contract and big is not None and big.declared else 1
+            each.page.unbundled -= 0 if big is not None and big.declared else 1
         proven = [each for each in waiting if each not in parked]
         if proven:
             self._queue.wait_again(proven)
@@ -436,7 +437,8 @@ class StorageStage:
             return
         small = await self.big.finish(big)
         waiting = self._queue.claim(contract.root)
-        twins = [twin for twin in waiting if twin is not contract]
+        # Who was begun as well, perhaps at another depth, is a download of its own.
+        twins = [twin for twin in waiting if twin is not contract and not self.big.has(twin)]
         if twins and waiting[0] is not contract:
             self._queue.forget_stored()  # another contract with this root was begun, and ended, before
         if small is not None:

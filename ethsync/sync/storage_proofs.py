@@ -67,16 +67,16 @@ def prove_tries(payload: bytes, roots: list[bytes], *, may_differ: bool = False)
         raise MalformedMessage("a storage trie was sent without a single slot")
     leaves = reply.leaves[: int(starts[-1])] if complete else reply.leaves[:0]
     found = _roots(leaves, starts[:-1])
-    matched, skipped, at = _match(found, roots, may_differ)
-    wanted = {roots[position] for position in matched}
-    ours = [root in wanted for root in found]
+    places, skipped, at = _match(found, roots, may_differ)
+    matched = [position for position in places if position is not None]
+    ours = [position is not None for position in places]
     begun: tuple[int, FirstChunk] | None = None
     last = _position_of(reply, roots, at) if complete < len(reply) else None
     if complete < len(reply) and last is None:
-        if not may_differ or at == len(roots):
+        if not may_differ:
             raise Disproved("a storage range came with a proof for another trie")
-        skipped.append(at)
-        at += 1
+        skipped.extend(range(at, min(at + 1, len(roots))))
+        at = min(at + 1, len(roots))
     elif last is not None:
         skipped.extend(range(at, last))
         position, chunk = _cut_off(reply, roots, last)
@@ -111,25 +111,24 @@ def _roots(leaves: Leaves, starts: Ints) -> list[bytes]:
     return [roots[32 * k : 32 * k + 32] for k in range(len(starts))]
 
 
-def _match(found: list[bytes], roots: list[bytes], may_differ: bool) -> tuple[list[int], list[int], int]:
-    """Match the roots found, in order, to those wanted: positions matched, positions skipped, where it ended."""
-    matched: list[int] = []
+def _match(found: list[bytes], roots: list[bytes], may_differ: bool) -> tuple[list[int | None], list[int], int]:
+    """Match the roots found, in order, to those wanted: positions by set, positions skipped, where it ended.
+
+    With `may_differ` a set has no position if it is the changed storage of some account. That may be what the storage
+    of a later one was, so that such sets can be left when no account is.
+    """
+    places: list[int | None] = []
     skipped: list[int] = []
     at = 0
     for root in found:
-        begin = at
-        while at < len(roots) and roots[at] != root:
-            at += 1
-        if at == len(roots) and may_differ and begin < len(roots):
-            skipped.append(begin)
-            at = begin + 1
-            continue
-        if at == len(roots):
+        position = next((k for k in range(at, len(roots)) if roots[k] == root), None)
+        if position is None and not may_differ:
             raise Disproved(f"a storage trie with root {root.hex()} was sent, which no account asked for has")
-        skipped.extend(range(begin, at))
-        matched.append(at)
-        at += 1
-    return matched, skipped, at
+        places.append(position)
+        end = min(at + 1, len(roots)) if position is None else position
+        skipped.extend(range(at, end))
+        at = end if position is None else position + 1
+    return places, skipped, at
 
 
 def _position_of(reply: StorageRanges, roots: list[bytes], at: int) -> int | None:

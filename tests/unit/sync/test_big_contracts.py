@@ -22,13 +22,26 @@ from ethsync.state.pages import (
 )
 from ethsync.state.tries import build
 from ethsync.store.datadir import Datadir
-from ethsync.store.schema import BUNDLE, MARKER, PAID, RECORD, STORAGE_PAGE, TOP, TrieRecord, account_key, decode_record
+from ethsync.store.schema import (
+    BUNDLE,
+    MARKER,
+    PAID,
+    RECORD,
+    STORAGE_PAGE,
+    TOP,
+    TrieRecord,
+    account_key,
+    decode_marker,
+    decode_record,
+)
 from ethsync.store.writer import Writer
 from ethsync.sync.big_contracts import REQUESTS_AT_ONCE, RangeJob
 from ethsync.sync.debts import DebtBook, PageDebt
 from ethsync.sync.progress import Progress
 from ethsync.sync.storage import StorageStage, TriesJob
+from tests.oracles import messages
 from tests.oracles.messages import Pair
+from tests.oracles.tries import trie_of
 from tests.unit.sync.storages import Storage, cut_off, storage, storage_at, whole, written
 
 STATE_ROOT = b"\x77" * 32
@@ -390,6 +403,55 @@ async def test_a_copy_that_was_interrupted_is_continued_at_its_depth(
     await synced(datadir, writer)
     # Then no page of the earlier copy lies under or over the new ones.
     assert stored_slots(datadir, TWIN) == BIG.pairs
+
+
+async def test_a_copy_is_as_whole_as_what_it_was_made_of(new_stage: NewStage, datadir: Datadir, writer: Writer) -> None:
+    # Given a finished trie and its copy
+    first = new_stage()
+    await first.owe(owing(2), [(ACCOUNT, BIG.root), (TWIN, BIG.root)], STATE_ROOT)
+    await first_chunk(first, 100)
+    await all_ranges(first)
+    await writer.settle(datadir.ledger)
+    # When both accounts come to have other storage, which is small,
+    stage, page = new_stage(), owing(2)
+    small = storage(9, 5)
+    for account in (ACCOUNT, TWIN):
+        assert stage.resume_big(page, account, small.root, STATE_ROOT)
+    await stage.close_whole()
+    # then no range of either is asked for: both are healed from what is there.
+    assert stage.ready() == 0
+    assert [trie.account for trie in stage.nodes.tries] == [ACCOUNT, TWIN]
+    # When the state root moves meanwhile, both are left for later, once each.
+    await stage.move(b"\x78" * 32)
+    assert (stage.waiting, page.unbundled, stage.nodes.tries) == (0, 0, [])
+
+
+async def test_slots_are_counted_while_a_contract_is_healed(
+    new_stage: NewStage, datadir: Datadir, writer: Writer
+) -> None:
+    # Given a contract that came in several ranges, and comes to have other storage
+    first = new_stage()
+    await first.owe(owing(1), [(ACCOUNT, BIG.root)], STATE_ROOT)
+    await first_chunk(first, 50)
+    await all_ranges(first)
+    await writer.settle(datadir.ledger)
+    after = Storage(BIG.pairs[:3], trie_of(*map(list, zip(*BIG.pairs[:3], strict=True))))
+    # When it is healed, and another process has to do with it later
+    stage = new_stage()
+    assert stage.resume_big(owing(1), ACCOUNT, after.root, STATE_ROOT)
+    await stage.close_whole()
+    while not stage.nodes.done:
+        job = stage.nodes.take(BUDGET)
+        nodes = [bytes(after.trie.db[wanted.tobytes()]) for _, part in job.parts for wanted in part.hashes]
+        await stage.nodes.process(job, messages.blobs(1, nodes))
+    await synced(datadir, writer)
+    # Then what is said of it is what there is: in its record, and in one marker.
+    record = stored_record(datadir, ACCOUNT)
+    assert record is not None
+    assert (record.root, record.complete, record.leaves) == (after.root, True, 3)
+    assert stored_slots(datadir, ACCOUNT) == after.pairs
+    (marker,) = (decode_marker(key, value) for key, value in datadir.storage.scan(MARKER + ACCOUNT))
+    assert (marker.origin, marker.end, marker.leaves) == (0, KEY_SPACE, 3)
 
 
 # Bundles that are stored already

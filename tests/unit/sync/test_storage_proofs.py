@@ -70,6 +70,27 @@ def test_a_trie_sent_twice_is_a_lie() -> None:
         prove_tries(whole(A, A), ROOTS)
 
 
+def test_storage_that_has_changed_since_may_be_what_that_of_a_later_account_was() -> None:
+    # Given accounts proven under an older state, of which the first has come to the storage of the second by now,
+    # and the second to another one
+    reply = prove_tries(whole(B, BIG), [A.root, B.root], may_differ=True)
+    # Then that is no lie. Which account it is cannot be told, nor need it: the trie is right for whoever names it.
+    assert tries(reply) == {1: B.pairs}
+    assert (reply.skipped, reply.rest) == ([0], 2)
+
+
+def test_of_the_same_trie_for_two_accounts_one_is_used() -> None:
+    reply = prove_tries(whole(B, B, D), [A.root, B.root, C.root, D.root], may_differ=True)
+    assert tries(reply) == {1: B.pairs, 3: D.pairs}
+    assert (reply.skipped, reply.rest) == ([0, 2], 4)
+
+
+def test_the_beginning_of_a_changed_trie_behind_all_that_were_asked_for_is_left() -> None:
+    reply = prove_tries(cut_off(B, BIG, slots=10), [A.root, B.root], may_differ=True)
+    assert tries(reply) == {1: B.pairs}
+    assert (reply.begun, reply.skipped, reply.rest) == (None, [0], 2)
+
+
 @pytest.mark.parametrize("defect", ["missing", "changed value", "changed key", "added"])
 def test_a_changed_trie_is_a_lie(defect: str) -> None:
     changed = {
