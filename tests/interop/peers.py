@@ -117,6 +117,7 @@ async def open_js_peer(
     withdrawals: int = 16,
     window: int | None = None,
     max_bytes: int | None = None,
+    delay: int = 0,
     key: bytes = b"\x46" * 32,
     fast: bool = False,
     changing: int = 0,
@@ -125,7 +126,7 @@ async def open_js_peer(
 
     It serves the given genesis file, or one with so many accounts and contracts that is written to `directory`, and
     `blocks` more blocks, each with so many withdrawals, and with transactions if wanted. State is served for the
-    newest `window` blocks only (None: all).
+    newest `window` blocks only (None: all), and each reply waits for `delay` milliseconds.
     """
     if genesis is None:
         genesis = directory / "genesis.json"
@@ -135,6 +136,7 @@ async def open_js_peer(
     arguments += ["--vm"] if transactions else []
     arguments += ["--fast"] if fast else []
     arguments += [] if window is None else ["--window", str(window)]
+    arguments += ["--delay", str(delay)] if delay else []
     arguments += [] if max_bytes is None else ["--max-bytes", str(max_bytes)]
     async with open_program("snap_server.mjs", *arguments) as (ready, lines):
         yield JsPeer(
