@@ -21,9 +21,10 @@ except ImportError:  # CPython 3.13 and later
 WRITE_BUFFER = 4 << 20
 """Bytes collected in memory before a table is written, unless said otherwise. LevelDB holds up to two of them."""
 
-TABLE_SIZE = 8 << 20
-"""Bytes per table file. A merge rewrites whole files, so small ones keep it to what really overlaps; 150 GB are still
-only 19,000 files."""
+TABLE_SIZE = 2 << 20
+"""Bytes per table file. A merge rewrites whole files, so small ones keep it to what really overlaps: 20 million leaves
+were written 3.2 times with 8 MiB, 3.1 with 4, 2.9 with 2. LevelDB's own size, and goleveldb's (geth): 150 GB are 75,000
+files."""
 
 BLOCK_CACHE = 4 << 20
 """Reads are sequential or rare; pages are larger than a block."""
