@@ -120,11 +120,12 @@ def _healing(datadir: Datadir) -> dict[str, Any] | None:
 
 
 def _headers(store: HeaderStore) -> dict[str, Any]:
-    """The proven headers: how many, from where to where, and how many are left down to genesis."""
+    """The proven headers: how many, from where to where, and how many are left of those that are wanted."""
     if store.top is None:
-        return {"held": 0, "lowest": None, "highest": None, "left": None}
+        return {"held": 0, "lowest": None, "highest": None, "wanted": None, "left": None}
     held = store.top.number - store.low + 1
-    return {"held": held, "lowest": store.low if held else None, "highest": store.top.number, "left": store.low}
+    lowest = store.low if held else None
+    return {"held": held, "lowest": lowest, "highest": store.top.number, "wanted": store.floor, "left": store.missing}
 
 
 def _healing_lines(healing: dict[str, Any] | None) -> list[str]:
@@ -145,7 +146,9 @@ def _block_lines(facts: dict[str, Any]) -> list[str]:
     headers = facts["headers"]
     lines = [_block_line(facts["block"])]
     if headers["held"]:
-        left = f"; {headers['left']:,} down to genesis not held" if headers["left"] else ", all of them"
+        end = f"block {headers['wanted']}" if headers["wanted"] else "genesis"
+        all_held = f", all from {end} on" if headers["wanted"] else ", all of them"
+        left = f"; {headers['left']:,} left down to {end}" if headers["left"] else all_held
         lines.append(f"headers    {headers['held']:,} held, up to block {headers['highest']}{left}")
     return lines
 

@@ -83,6 +83,7 @@ class ProvenChain:
 
     def __post_init__(self) -> None:
         if self.store.top is not None:
+            self._note_floor()
             self._open_backfill()
             self.counters.kept_items = self.counters.items
         for first in {run_first(page) for page in self.store.indexed}:
@@ -130,6 +131,7 @@ class ProvenChain:
 
     def _begin(self, head: Header) -> None:
         segment = self._trusted(head)
+        self._note_floor()
         self.store.below = Link(head.number - 1, head.parent_hash, segment.bottom)
         self._keep([segment], Link(head.number, head.hash))
         self._open_backfill()
@@ -138,6 +140,11 @@ class ProvenChain:
         if head.number == 0 and head.hash != self.rules.genesis_hash:
             raise broken_chain(f"header 0 is 0x{head.hash.hex()} and not the genesis of this network")
         return segment_of(head.raw)
+
+    def _note_floor(self) -> None:
+        """Write down what is wanted, before the chain that it is about."""
+        if self.store.floor != self.floor:
+            self._write(self.store.set_floor(self.floor))
 
     def _open_backfill(self) -> None:
         if self.store.top is None or self.store.below is None:

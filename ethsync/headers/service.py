@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ethsync.errors import Disproved, MalformedMessage, OtherChain, PeerGone, RequestTimeout
-from ethsync.headers.chain import ProvenChain
+from ethsync.headers.chain import ProvenChain, recent_floor
 from ethsync.headers.rules import chain_rules
 from ethsync.headers.segment import check_family, read_headers
 from ethsync.peers.assignment import Demand, assign
@@ -83,12 +83,16 @@ class HeaderDownload:
         return late
 
 
-def open_header_chain(datadir: Datadir, network: Network, counters: Stage, floor: int = 0) -> ProvenChain:
-    """The chain as it is stored, to be continued down to `floor`. Reads the disk: run it in a thread.
+def open_header_chain(datadir: Datadir, network: Network, counters: Stage, floor: int | None = 0) -> ProvenChain:
+    """The chain as it is stored, to be continued down to `floor`; None: as far as recent headers reach below its head.
+    Reads the disk: run it in a thread.
 
     Raises DatadirDamaged; VerificationFailed if what is stored breaks a rule of the network.
     """
-    return ProvenChain(HeaderStore(datadir.headers, check_family), chain_rules(network), counters, floor)
+    store = HeaderStore(datadir.headers, check_family)
+    if floor is None:
+        floor = recent_floor(store.top.number) if store.top is not None else 0
+    return ProvenChain(store, chain_rules(network), counters, floor)
 
 
 async def run_headers(

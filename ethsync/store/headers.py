@@ -28,6 +28,7 @@ from ethsync.store.header_pages import (
     decode_page,
 )
 from ethsync.store.schema import (
+    FACT_FLOOR,
     FACT_TOP,
     HEADER,
     HEADER_INDEX,
@@ -81,6 +82,8 @@ class HeaderStore:
         self.islands: dict[int, HeaderMarker] = {}
         """Stored pages, by their first number, that do not hang on the trusted header, or not yet."""
         self.top: Link | None = None
+        self.floor = 0
+        """The lowest header that is wanted, as whoever downloads them said last."""
         self.below: Link | None = None
         """What the lowest proven header names as its parent; None if nothing is proven. Number -1: all is there."""
         self.indexed: set[int] = set()
@@ -99,6 +102,7 @@ class HeaderStore:
         last = max(self.islands, default=-1)
         first_buckets = {first: header_index.run_key(first, bytes(32)) for first in range(0, last + 1, RUN)}
         self.merged = {first for first, key in first_buckets.items() if self.database.get(key) is not None}
+        self.floor = int(self.database.get(FACT_FLOOR) or b"0")
         value = self.database.get(FACT_TOP)
         if value is None:
             return
@@ -136,6 +140,11 @@ class HeaderStore:
     def low(self) -> int:
         """Number of the lowest proven header; above `top` if there is none."""
         return self.below.number + 1 if self.below is not None else 0
+
+    @property
+    def missing(self) -> int:
+        """Headers below the lowest proven one that are wanted."""
+        return max(0, self.low - self.floor)
 
     def holds(self, number: int) -> bool:
         """Whether a header is proven."""
@@ -252,6 +261,11 @@ class HeaderStore:
         """Trust this header, from which everything must hang that is shown. It is in the same batch, or stored."""
         self.top = top
         return Change([(FACT_TOP, top.number.to_bytes(8, "big") + top.hash)])
+
+    def set_floor(self, floor: int) -> Change:
+        """Want no headers below this one, so that whoever reads the store knows how many are missing."""
+        self.floor = floor
+        return Change([(FACT_FLOOR, b"%d" % floor)])
 
     def clear_top(self) -> Change:
         """Trust no header any more. The pages stay, as islands."""

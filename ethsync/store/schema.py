@@ -54,6 +54,8 @@ FACT_MOVES = FACT + b"moves"
 FACT_HEALED = FACT + b"healed"
 """Share of the key space that is proven equal to the pivot's, 0 to 1 in decimal digits, while accounts are healed."""
 FACT_TOP = FACT + b"top"
+FACT_FLOOR = FACT + b"floor"
+"""Number of the lowest header that is wanted, in decimal digits."""
 
 
 class Debt(IntFlag):

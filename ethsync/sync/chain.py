@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from ethsync.errors import LocalProtocolError, StateUnavailable
-from ethsync.headers.chain import recent_floor
 from ethsync.headers.service import HeaderDownload, open_header_chain, run_headers
 from ethsync.heads.head import HeadFeed
 from ethsync.heads.source import FixedHead, run_head_source
@@ -176,7 +175,7 @@ async def open_chain(
     if isinstance(options.source, FixedHead) and options.headers == NONE:
         yield Chain(await _fixed_pivot(context, options.source, stored), None, trio.CancelScope(), context.patience)
         return
-    floor = 0 if options.headers == ALL or stored is None else recent_floor(stored.number)
+    floor = 0 if options.headers == ALL else None
     proven = await trio.to_thread.run_sync(
         open_header_chain, context.datadir, network, context.progress.headers, floor, limiter=context.limiter
     )
@@ -186,7 +185,7 @@ async def open_chain(
     mover = Mover(context, options, following=complete)
     only = options.source.block_hash if isinstance(options.source, FixedHead) else None
     rules = FIXED if only else options.following if complete else options.rules
-    mover.chooser = PivotChooser(feed, download, rules, stored, mover.moved, recent=options.headers != ALL, only=only)
+    mover.chooser = PivotChooser(feed, download, rules, stored, mover.moved, recent=floor is None, only=only)
 
     async def move(*, task_status: trio.TaskStatus[Header]) -> None:
         with moving:

@@ -10,12 +10,16 @@ import pytest
 import trio
 
 from ethsync.hashing import keccak256
+from ethsync.headers.chain import RECENT
+from ethsync.headers.service import open_header_chain
 from ethsync.serve.demo import demo_network
 from ethsync.serve.spec import SyntheticSpec
 from ethsync.serve.synthetic import create_synthetic
 from ethsync.state.view import StateView
 from ethsync.store.datadir import open_datadir
 from ethsync.store.headers import HeaderStore
+from ethsync.store.schema import FACT_TOP
+from ethsync.sync.progress import Stage
 from ethsync.wire.headers import decode_header
 from tests.faults.header_runs import download_all, downloading, format_of, killed_after, stored
 from tests.faults.states import opened
@@ -71,10 +75,22 @@ async def test_recent_headers_only(chain: StateView, raws: list[bytes], tmp_path
     async with open_hosts(chain, "geth") as (host,):
         await download_all(tmp_path / "d", [host.server.enode], chain.header, floor=5 * PAGE)
         assert stored(tmp_path / "d") == raws[5 * PAGE :]
+        # Whoever looks at the directory knows that none are missing.
+        with open_datadir(tmp_path / "d") as datadir:
+            assert HeaderStore(datadir.headers).missing == 0
         # Whoever wants all of them later goes on from there.
         await download_all(tmp_path / "d", [host.server.enode], chain.header)
     assert stored(tmp_path / "d") == raws
     assert host.watch.headers == LENGTH
+
+
+def test_after_a_restart_recent_headers_are_those_below_the_stored_head(tmp_path: Path) -> None:
+    # Given a run that was killed when it knew a head and had no pivot yet
+    with open_datadir(tmp_path / "d", format_of(demo_network())) as datadir:
+        datadir.headers.put(FACT_TOP, (20 * PAGE + 5).to_bytes(8, "big") + bytes(32))
+        # Then another one does not want all headers.
+        assert open_header_chain(datadir, demo_network(), Stage(), None).left == RECENT + 6
+        assert open_header_chain(datadir, demo_network(), Stage()).left == 20 * PAGE + 6
 
 
 @pytest.mark.parametrize(

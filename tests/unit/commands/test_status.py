@@ -17,7 +17,7 @@ from ethsync.serve.demo_chain import write_chain
 from ethsync.serve.small_state import StatedAccount, create_state
 from ethsync.store.datadir import Datadir, open_datadir
 from ethsync.store.header_pages import PAGE
-from ethsync.store.headers import HeaderStore
+from ethsync.store.headers import Change, HeaderStore
 from ethsync.store.schema import FACT_HEALED, FACT_MIXED
 from ethsync.sync.chain import move_pivot, stored_pivot
 from ethsync.sync.progress import Phase, Progress
@@ -56,7 +56,7 @@ def test_a_state_of_one_block(datadir: Datadir) -> None:
         "moves": 0,
     }
     assert facts["healing"] is None
-    assert facts["headers"] == {"held": 0, "lowest": None, "highest": None, "left": None}
+    assert facts["headers"] == {"held": 0, "lowest": None, "highest": None, "wanted": None, "left": None}
     assert json.loads(json.dumps(facts)) == facts
 
 
@@ -80,20 +80,29 @@ def test_how_much_is_proven_equal_to_the_pivot_is_told_until_it_moves(datadir: D
     assert collect(datadir, 0.0)["healing"] == {"equal": 0.0}
 
 
-@pytest.mark.parametrize(("first", "left"), [(0, 0), (PAGE, PAGE)])
-def test_headers_are_counted_down_to_where_they_end(first: int, left: int, datadir: Datadir) -> None:
+def write_change(datadir: Datadir, change: Change) -> None:
+    batch = datadir.headers.batch()
+    for name in change.deletes:
+        batch.delete(name)
+    for key, value in change.puts:
+        batch.put(key, value)
+    datadir.headers.commit(batch)
+
+
+@pytest.mark.parametrize(("first", "floor", "left"), [(0, 0, 0), (PAGE, 0, PAGE), (PAGE, 1000, 24), (PAGE, PAGE, 0)])
+def test_headers_are_counted_down_to_the_lowest_that_is_wanted(
+    first: int, floor: int, left: int, datadir: Datadir
+) -> None:
     raws = demo_chain(2 * PAGE + 40)
     write_chain(datadir.headers, raws)
+    write_change(datadir, HeaderStore(datadir.headers).set_floor(floor))
     if first:  # the lowest page is not there yet
-        change = HeaderStore(datadir.headers).drop_page(0)
-        batch = datadir.headers.batch()
-        for name in change.deletes:
-            batch.delete(name)
-        datadir.headers.commit(batch)
+        write_change(datadir, HeaderStore(datadir.headers).drop_page(0))
     assert collect(datadir, 0.0)["headers"] == {
         "held": len(raws) - first,
         "lowest": first,
         "highest": len(raws) - 1,
+        "wanted": floor,
         "left": left,
     }
 
@@ -110,6 +119,22 @@ def test_people_read_the_same(path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert f"headers    {PAGE + 7:,} held, up to block {PAGE + 6}, all of them\n" in text
     assert "50.00 % of the key space proven equal to this one's\n" in text
     assert "not verified yet" in text
+
+
+def test_people_read_how_many_of_the_recent_headers_are_left(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raws = demo_chain(2 * PAGE + 7)
+    with open_datadir(path) as datadir:
+        write_chain(datadir.headers, raws)
+        write_change(datadir, HeaderStore(datadir.headers).set_floor(1000))
+    assert run(path, as_json=False) == 0
+    assert (
+        f"headers    {len(raws):,} held, up to block {len(raws) - 1}, all from block 1000 on\n"
+        in capsys.readouterr().out
+    )
+    with open_datadir(path) as datadir:
+        write_change(datadir, HeaderStore(datadir.headers).drop_page(0))
+    assert run(path, as_json=False) == 0
+    assert f"up to block {len(raws) - 1}; 24 left down to block 1000\n" in capsys.readouterr().out
 
 
 async def test_while_a_sync_runs_it_is_asked_what_it_says_of_itself(
