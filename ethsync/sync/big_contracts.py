@@ -148,6 +148,8 @@ class BigContracts:
         markers = [decode_marker(key, value) for key, value in found]
         sweep = Sweep(((marker.origin, marker.end) for marker in markers), record.depth)
         big = BigContract(contract, sweep, declared=True, mixed=True, marked=[key for key, _ in found])
+        if not found:  # a copy that was interrupted has pages already: those that come now may be cut in other ways
+            big.leftover = self._leftover(contract.account)
         big.recorded = record.root == contract.root
         big.leaves = sum(marker.leaves for marker in markers)
         big.size = sum(marker.size for marker in markers)
@@ -260,8 +262,15 @@ class BigContracts:
         leftover, big.leftover = big.leftover, []
         await self._writer.write(Write(self._datadir.storage, puts, leftover))
 
+    async def _clear(self, big: BigContract) -> None:
+        """Remove what is left over of a contract of which no page was written."""
+        leftover, big.leftover = big.leftover, []
+        if leftover:
+            await self._writer.write(Write(self._datadir.storage, [], leftover))
+
     async def finish(self, big: BigContract) -> Leaves | None:
         """Close a contract: its record says complete now. Returns its leaves instead if they belong into a bundle."""
+        await self._clear(big)
         if big.small is None:
             record = TrieRecord(big.contract.root, big.depth, True, big.leaves, big.size).encode()
             await self._writer.write(
@@ -275,6 +284,7 @@ class BigContracts:
         source, target = big.contract.account, twin.account
         begun = TrieRecord(twin.root, big.depth, False, 0, 0).encode()
         await self._writer.write(Write(self._datadir.ledger, [(RECORD + target, begun)]))
+        await self._writer.write(Write(self._datadir.storage, [], self._leftover(target)))
         await self.reached()
         for family in (STORAGE_PAGE, TOP):
             batch: list[tuple[bytes, bytes]] = []

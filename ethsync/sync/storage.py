@@ -211,10 +211,7 @@ class StorageStage:
             raise
         if proven is None:
             self.give_back(job)
-            outcome = await self._nothing_for([big.contract], job.root)
-            if big.contract.empty_answers >= MOST_EMPTY_ANSWERS and not big.parked:
-                await self._park(big.contract)
-            return outcome
+            return await self._nothing_for([big.contract], job.root)
         if big.parked:
             return Outcome.DUPLICATE
         assembled = proven.assembled
