@@ -31,6 +31,9 @@ COLLECT_AFTER = (100_000, 50, 100)
 DATADIR = click.option(
     "--datadir", type=click.Path(file_okay=False, path_type=Path), required=True, help="Directory of an earlier sync."
 )
+FORKS = click.option(
+    "--override-fork", "forks", multiple=True, metavar="NAME=TIME|BLOCK", help="Where a fork is; may be repeated."
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
@@ -56,7 +59,7 @@ def commands() -> None:
 @click.option("--jwt-secret", type=click.Path(path_type=Path), help="Its secret.  [default: jwt.hex in the datadir]")
 @click.option("--headers", type=click.Choice(["all", "recent"]), help="How far back.  [default: all, none for hash:]")
 @click.option("--follow", is_flag=True, help="After the end stay on the head, block by block, until interrupted.")
-@click.option("--override-fork", "forks", multiple=True, metavar="NAME=TIME", help="When a fork is, in Unix seconds.")
+@FORKS
 @click.option("--datadir", type=click.Path(path_type=Path), help="Where to keep the state.  [default: per network]")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a JSON report at the end.")
 @click.option("--min-free", default=512, show_default=True, metavar="MIB", help="Stop when less disk space is free.")
@@ -109,12 +112,13 @@ def status(datadir: Path, as_json: bool) -> int:
 @commands.command()
 @DATADIR
 @click.option("--network", help="Genesis JSON of a private network, by whose rules headers are read.")
+@FORKS
 @AS_JSON
-def verify(datadir: Path, network: str | None, as_json: bool) -> int:
+def verify(datadir: Path, network: str | None, forks: tuple[str, ...], as_json: bool) -> int:
     """Recompute every root and every hash from the bytes on disk, of the state and of the headers."""
     from ethsync.commands.verify import run
 
-    return run(datadir, network, as_json)
+    return run(datadir, network, as_json, forks)
 
 
 @commands.command()
@@ -162,12 +166,13 @@ def bench(accounts: int, slots: int, codes: int, healing: bool, as_json: bool) -
 @commands.command()
 @click.argument("node", metavar="ENODE|ENR")
 @click.option("--network", default="mainnet", show_default=True, help="What to say if the node waits for our Status.")
+@FORKS
 @AS_JSON
-def probe(node: str, network: str, as_json: bool) -> int:
+def probe(node: str, network: str, forks: tuple[str, ...], as_json: bool) -> int:
     """Look at one node: client, chain, fork, latency, and whether it really serves snap for its head."""
     from ethsync.commands.probe import run
 
-    return run(node, network, as_json)
+    return run(node, network, as_json, forks)
 
 
 @commands.command()
@@ -223,13 +228,15 @@ def make(records: Path, key: Path, domain: str, seq: int, links: tuple[str, ...]
 @click.option("--discovery", default="v5,v4,dns", show_default=True)
 @click.option("--listen", multiple=True, metavar="IP[:PORT]", help="UDP address to search from.")
 @click.option("--bootnode", "boot_nodes", multiple=True, metavar="ENODE|ENR", help="Another node to begin with.")
+@FORKS
 def crawl(
-    network: str, minutes: float, output: Path, discovery: str, listen: tuple[str, ...], boot_nodes: tuple[str, ...]
-) -> int:
+    network: str, minutes: float, output: Path, discovery: str, listen: tuple[str, ...], boot_nodes: tuple[str, ...],
+    forks: tuple[str, ...],
+) -> int:  # fmt: skip
     """Look at all nodes that can be found: client, version, fork, snap really served or not."""
     from ethsync.commands.crawl import run
 
-    return run(network, minutes, output, discovery, listen, boot_nodes)
+    return run(network, minutes, output, discovery, listen, boot_nodes, forks)
 
 
 @commands.group()
@@ -303,14 +310,15 @@ def decode(source: str, as_json: bool) -> int:
 @click.option("--seq", type=click.IntRange(0, 2**64 - 1), help="Its version.  [default: the time in milliseconds]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=HEX", help="Another entry (rlp:HEX if it is RLP).")
 @click.option("--network", metavar="NAME", help="Announce this chain and its present fork.")
+@FORKS
 def sign(
     key: Path, ip: str | None, ip6: str | None, seq: int | None, settings: tuple[str, ...], network: str | None,
-    **ports: int,
+    forks: tuple[str, ...], **ports: int,
 ) -> int:  # fmt: skip
     """Make a record and print it."""
     from ethsync.commands.enr import SignCommand, run_sign
 
-    return run_sign(SignCommand(key, ip, ip6, ports, seq, settings, network))
+    return run_sign(SignCommand(key, ip, ip6, ports, seq, settings, network, forks))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from ethsync.errors import ConfigError
 from ethsync.hashing import EMPTY_CODE_HASH, EMPTY_TRIE_ROOT, keccak256
 from ethsync.kernels.keccak import hash_many
-from ethsync.networks import TIME_FORKS, Fork, Network
+from ethsync.networks import BLOCK_FORKS, TIME_FORKS, Fork, Network
 from ethsync.state.tries import root_of
 from ethsync.wire import rlp
 from ethsync.wire.forkid import ForkSchedule
@@ -40,6 +40,9 @@ EMPTY_ACCESS_LIST_HASH = keccak256(b"\xc0")
 
 EMPTY_REQUESTS_HASH = sha256(b"").digest()
 """Hash of no execution requests (EIP-7685)."""
+
+_OTHER_NAMES = {"daoFork": "DAO", "eip150": "TangerineWhistle", "eip155": "EIP-155", "eip158": "SpuriousDragon"}
+"""Forks whose keys in the file are not their names."""
 
 
 class GenesisAccount(NamedTuple):
@@ -147,7 +150,9 @@ def named_forks(config: Mapping[str, Any], genesis_time: int) -> tuple[Fork, ...
 
 
 def _fork_name(word: str) -> str:
-    return next((name for name in TIME_FORKS if name.casefold() == word.casefold()), word[:1].upper() + word[1:])
+    plain = _OTHER_NAMES.get(word, word).casefold()
+    names = (*BLOCK_FORKS, *TIME_FORKS)
+    return next((name for name in names if name.replace(" ", "").casefold() == plain), word[:1].upper() + word[1:])
 
 
 def _header_tail(document: Mapping[str, Any]) -> dict[str, bytes | int]:

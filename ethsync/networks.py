@@ -7,8 +7,7 @@ by the genesis JSON that go-ethereum takes; everything else about it is computed
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,14 +24,14 @@ if TYPE_CHECKING:
 BUILT_IN = ("mainnet", "sepolia", "hoodi", "holesky")
 """Names that `load_network` knows; each is a file in `data/`."""
 
+BLOCK_FORKS = (
+    "Homestead", "DAO", "Tangerine Whistle", "EIP-155", "Spurious Dragon", "Byzantium", "Constantinople", "Petersburg",
+    "Istanbul", "Muir Glacier", "Berlin", "London", "Arrow Glacier", "Gray Glacier", "Merge netsplit",
+)  # fmt: skip
+"""Forks by block number, in their order (go-ethereum at 02b73d4e, params/config.go, CheckConfigForkOrder)."""
+
 TIME_FORKS = ("Shanghai", "Cancun", "Prague", "Osaka", "BPO1", "BPO2", "BPO3", "BPO4", "BPO5", "Amsterdam", "Bogota")
 """Forks by time, in their order (go-ethereum at 02b73d4e, params/config.go, CheckConfigForkOrder, without UBT)."""
-
-LATEST_TIME = 10**11
-"""No fork is later: the year 5138. A larger number is a time in milliseconds, or a slip."""
-
-_MOST_DIGITS = 20  # of a number that is looked at: enough to see that it is too large
-_SIMILAR = 0.8  # likeness (difflib's ratio) from which a name is a misspelling: Amsterdm is, BPO6 for BPO5 is not
 
 
 class Fork(NamedTuple):
@@ -147,8 +146,8 @@ def fork_schedule(genesis_hash: bytes, genesis_time: int, named_forks: tuple[For
     return ForkSchedule(
         genesis_hash,
         genesis_time,
-        block_forks=tuple(fork.at for fork in named_forks if not fork.by_time),
-        time_forks=tuple(fork.at for fork in named_forks if fork.by_time),
+        block_forks=tuple(dict.fromkeys(fork.at for fork in named_forks if not fork.by_time)),
+        time_forks=tuple(dict.fromkeys(fork.at for fork in named_forks if fork.by_time)),
     )
 
 
@@ -159,62 +158,3 @@ def name_fork_id(fork_id: ForkId, networks: Iterable[Network]) -> str | None:
         if passed is not None:
             return f"{network.name}, {'at' if passed == 0 else 'after'} {network.fork_name(passed)}"
     return None
-
-
-def parse_fork_override(text: str) -> tuple[str, int]:
-    """Read `NAME=TIME`, for `with_fork`. Raises `ConfigError`."""
-    name, _, time = text.partition("=")
-    if not (name.isascii() and name.isalnum() and time.isascii() and time.isdigit()):
-        raise ConfigError(f"'{text}' is not a fork with its time", hint="write for example Amsterdam=1791294816")
-    return name, int(time[:_MOST_DIGITS])
-
-
-def with_fork(network: Network, name: str, time: int) -> Network:
-    """Return the same network with a time fork at another time (seconds since 1970), or with one more time fork.
-
-    The fork id follows. Letter case of `name` does not matter. Raises `ConfigError` if the time can be none, if the
-    forks would come in another order than `TIME_FORKS`, or if the name looks like a misspelt one.
-    """
-    fork = Fork(_fork_called(name, network), time, by_time=True)
-    if not network.genesis_time < time < LATEST_TIME:
-        hint = "give the time in seconds since 1970, after the genesis"
-        raise ConfigError(f"{fork.name} cannot be at {time} on {network.name}", hint=hint)
-    others = [each for each in network.named_forks if each.name != fork.name]
-    _check_order(fork, [each for each in others if each.by_time], network)
-    named_forks = tuple(sorted((*others, fork), key=lambda each: (each.by_time, each.at)))
-    schedule = fork_schedule(network.genesis_hash, network.genesis_time, named_forks)
-    return replace(network, forks=schedule, named_forks=named_forks)
-
-
-def _fork_called(name: str, network: Network) -> str:
-    """The name as it is written elsewhere. Raises `ConfigError`."""
-    if any(fork.name.casefold() == name.casefold() for fork in network.named_forks if not fork.by_time):
-        raise ConfigError(f"{name} is a fork by block number, which is long past and cannot be moved")
-    known = [*TIME_FORKS, *(fork.name for fork in network.named_forks if fork.by_time)]
-    found = next((each for each in known if each.casefold() == name.casefold()), None)
-    if found is not None:
-        return found
-    similar = get_close_matches(name.casefold(), [each.casefold() for each in known], cutoff=_SIMILAR)
-    if similar:
-        raise ConfigError(f"no fork is called '{name}'", hint=f"did you mean {_fork_called(similar[0], network)}?")
-    return name
-
-
-def _check_order(fork: Fork, others: list[Fork], network: Network) -> None:
-    """Compare a changed or new fork with the other time forks of its network. Raises `ConfigError`."""
-    is_new = all(each.name != fork.name for each in network.named_forks)
-    ranks = [_rank(each.name) for each in others if each.name in TIME_FORKS]
-    if is_new and ranks and _rank(fork.name) < min(ranks):
-        raise ConfigError(f"{fork.name} is in force since the genesis of {network.name} and cannot be moved")
-    for other in others:
-        first, second = sorted((fork, other), key=lambda each: _rank(each.name))
-        if _rank(first.name) < _rank(second.name) and first.at > second.at:
-            raise ConfigError(
-                f"{second.name} at {second.at} would come before {first.name} at {first.at} on {network.name}",
-                hint="forks keep their order",
-            )
-
-
-def _rank(name: str) -> int:
-    """Position of a fork among all; those that we do not know come last."""
-    return TIME_FORKS.index(name) if name in TIME_FORKS else len(TIME_FORKS)

@@ -17,6 +17,7 @@ from ethsync.crawl.crawl import Crawl, run_crawl
 from ethsync.crawl.sinks import open_sink
 from ethsync.discovery.start import open_discovery
 from ethsync.errors import ConfigError
+from ethsync.fork_overrides import with_overrides
 from ethsync.networks import BUILT_IN, load_network
 from ethsync.peers.greeting import LATER_THAN_ANY_FORK, ChainView
 
@@ -34,10 +35,11 @@ REPORT_INTERVAL = 10.0
 
 
 def run(
-    network: str, minutes: float, output: Path, protocols: str, listen: Sequence[str], boot_nodes: Sequence[str]
-) -> int:
+    network: str, minutes: float, output: Path, protocols: str, listen: Sequence[str], boot_nodes: Sequence[str],
+    forks: Sequence[str] = (),
+) -> int:  # fmt: skip
     """Crawl for so long; 0. Raises ConfigError."""
-    ours = load_network(network)
+    ours = with_overrides(load_network(network), forks)
     known = [ours, *(load_network(name) for name in BUILT_IN if name != ours.name)]
     wanted = parse_protocols(protocols)
     if not wanted:

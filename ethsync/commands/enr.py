@@ -17,6 +17,7 @@ from ethsync.commands.record_facts import lines, record_facts
 from ethsync.discovery.forks import presumed_head
 from ethsync.discovery.local_record import MILLISECONDS
 from ethsync.errors import ConfigError, LocalProtocolError, MalformedMessage
+from ethsync.fork_overrides import with_overrides
 from ethsync.networks import built_in_networks, load_network
 from ethsync.wire import rlp
 from ethsync.wire.enr import PREFIX, address_pairs, parse_unverified, sign_record
@@ -93,6 +94,8 @@ class SignCommand:
     seq: int | None
     settings: Sequence[str]
     network: str | None
+    forks: Sequence[str] = ()
+    """Those of the network that are elsewhere, as `--override-fork` names them."""
 
 
 def run_sign(command: SignCommand) -> int:
@@ -100,7 +103,7 @@ def run_sign(command: SignCommand) -> int:
     now = time.time()
     pairs = address_pairs(_parse_ip(command.ip, IPv4Address), _parse_ip(command.ip6, IPv6Address), **command.ports)
     if command.network is not None:
-        forks = load_network(command.network).forks
+        forks = with_overrides(load_network(command.network), command.forks).forks
         pairs[b"eth"] = rlp.encode_list([forks.fork_id(*presumed_head(forks, now)).encode()])
     pairs.update(_parse_setting(text) for text in command.settings)
     key = read_key_file(command.key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import coincurve
@@ -13,17 +13,21 @@ import trio
 from ethsync.commands.targets import parse_target
 from ethsync.crawl.facts import MEANING, probe_facts
 from ethsync.crawl.probe import Probe, probe_node
+from ethsync.fork_overrides import with_overrides
 from ethsync.networks import BUILT_IN, load_network
 from ethsync.peers.greeting import LATER_THAN_ANY_FORK, ChainView
 from ethsync.ui.numbers import count
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 EXIT_FAILED = 1
 
 
-def run(target: str, network: str, as_json: bool) -> int:
+def run(target: str, network: str, as_json: bool, forks: Sequence[str] = ()) -> int:
     """Probe one node and print what came out; 0 if its Status was read, 1 otherwise. Raises ConfigError."""
     enode = parse_target(target)
-    ours, now = load_network(network), int(time.time())
+    ours, now = with_overrides(load_network(network), forks), int(time.time())
     known = [ours, *(load_network(name) for name in BUILT_IN if name != ours.name)]
     view = ChainView(ours, LATER_THAN_ANY_FORK, now)
     probe = trio.run(probe_node, enode, coincurve.PrivateKey(), view)

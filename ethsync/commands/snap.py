@@ -21,9 +21,10 @@ from ethsync.commands.heads import CHOICES, make_head_source
 from ethsync.commands.places import default_datadir, synthetic_datadir
 from ethsync.commands.targets import parse_target
 from ethsync.errors import ConfigError, EthsyncError
+from ethsync.fork_overrides import with_overrides
 from ethsync.heads.source import FixedHead
 from ethsync.logs import LogFormat, configure_logging
-from ethsync.networks import BUILT_IN, Network, load_network, parse_fork_override, with_fork
+from ethsync.networks import BUILT_IN, Network, load_network
 from ethsync.peers.slots import MOST_PEERS
 from ethsync.serve.spec import DEMO_SPEC
 from ethsync.sync.chain import ALL, NONE, ChainOptions, only_block
@@ -66,7 +67,7 @@ class SnapCommand:
     announce: str | None = None
     boot_nodes: Sequence[str] = ()
     forks: Sequence[str] = ()
-    """Forks with their times, as `--override-fork` names them."""
+    """Forks with their times or block numbers, as `--override-fork` names them."""
     trusted_peers: Sequence[str] = ()
     authrpc: str | None = None
     """Where a consensus client may call, for `--head engine`."""
@@ -162,6 +163,8 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
                 raise ConfigError("the demo has one block only", hint="leave out --follow")
             if command.peers or command.head:
                 raise ConfigError("the demo brings its own peer and block", hint="leave out --peer and --head")
+            if command.forks:
+                raise ConfigError("the demo has all its forks at the genesis", hint="leave out --override-fork")
             server = await stack.enter_async_context(
                 open_serving_process("--synthetic", str(DEMO_SPEC), "--datadir", str(synthetic_datadir(DEMO_SPEC)))
             )
@@ -172,9 +175,7 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
                 command.min_free, command.patience,
             )  # fmt: skip
             return
-        network = load_network(command.network)
-        for text in command.forks:
-            network = with_fork(network, *parse_fork_override(text))
+        network = with_overrides(load_network(command.network), command.forks)
         place = command.datadir or default_datadir(network.name)
         finding = make_finding(
             network, place, protocols=_protocols(command, network), max_peers=command.max_peers, listen=command.listen,

@@ -11,6 +11,7 @@ import click
 import trio
 
 from ethsync.errors import ConfigError, DatadirDamaged, NotHeld
+from ethsync.fork_overrides import with_overrides
 from ethsync.headers.audit import audit_headers
 from ethsync.headers.rules import chain_rules
 from ethsync.networks import BUILT_IN, load_network
@@ -22,6 +23,7 @@ from ethsync.sync.verifier import verify
 from ethsync.ui.numbers import several
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ethsync.headers.rules import ChainRules
@@ -30,13 +32,16 @@ if TYPE_CHECKING:
     from ethsync.sync.verify import Findings
 
 
-def run(path: Path, network: str | None, as_json: bool) -> int:
-    """Verify; return 0 if everything holds, 1 if not. `network`: name or genesis JSON. Raises EthsyncError."""
+def run(path: Path, network: str | None, as_json: bool, forks: Sequence[str] = ()) -> int:
+    """Verify; return 0 if everything holds, 1 if not. Raises EthsyncError.
+
+    `network`: name or genesis JSON; `forks`: those elsewhere, as `--override-fork` names them.
+    """
     with open_datadir(path) as datadir:
         header = stored_pivot(datadir)
         if header is None:
             raise NotHeld(f"{path} does not hold a block's state yet", hint="run `ethsync snap` into it first")
-        rules = _rules(datadir.format, network)
+        rules = _rules(datadir.format, network, forks)
         try:
             findings = trio.run(_verify, datadir, header.state_root)
         except* DatadirDamaged:
@@ -64,14 +69,14 @@ def run(path: Path, network: str | None, as_json: bool) -> int:
     return 1 if problems else 0
 
 
-def _rules(form: Format, network: str | None) -> ChainRules | None:
+def _rules(form: Format, network: str | None, forks: Sequence[str]) -> ChainRules | None:
     """What headers must be like; None if the network is a private one that was not named. Raises ConfigError."""
     if network is None and form.network not in BUILT_IN:
         return None
     found = load_network(network or form.network)
     if f"0x{found.genesis_hash.hex()}" != form.genesis_hash:
         raise ConfigError(f"{network or form.network} has another genesis than this data directory")
-    return chain_rules(found)
+    return chain_rules(with_overrides(found, forks))
 
 
 async def _verify(datadir: Datadir, state_root: bytes) -> Findings:

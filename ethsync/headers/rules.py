@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ethsync.wire.headers import decode_header
+from ethsync.wire.headers import FORK_FIELDS, decode_header
 
 if TYPE_CHECKING:
     from ethsync.networks import Network
@@ -52,8 +52,4 @@ def field_schedule(network: Network) -> Ints:
 def _forks_in(raw: bytes) -> int:
     """How many of the forks a header shows."""
     header = decode_header(raw)
-    tails = (
-        header.base_fee, header.withdrawals_root, header.blob_gas_used, header.requests_hash,
-        header.block_access_list_hash,
-    )  # fmt: skip
-    return sum(tail is not None for tail in tails)
+    return sum(getattr(header, name) is not None for name in FORK_FIELDS.values())

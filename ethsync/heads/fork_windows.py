@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from ethsync.networks import TIME_FORKS
-from ethsync.wire.headers import decode_header
+from ethsync.wire.headers import FORK_FIELDS, decode_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,14 +14,6 @@ if TYPE_CHECKING:
 
 ForkTimes: TypeAlias = "Mapping[str, int | None]"
 """Time from which each fork of `TIME_FORKS` is in force, in Unix seconds; None for those that are not scheduled."""
-
-_GENESIS_FIELDS = {
-    "Shanghai": "withdrawals_root",
-    "Cancun": "parent_beacon_root",
-    "Prague": "requests_hash",
-    "Amsterdam": "slot_number",
-}
-"""Header fields that say that a fork is in force, from the genesis header on."""
 
 
 def fork_times(network: Network) -> ForkTimes:
@@ -35,7 +27,7 @@ def fork_times(network: Network) -> ForkTimes:
     times: dict[str, int | None] = {}
     later_in_force = False
     for name in reversed(TIME_FORKS):
-        field = _GENESIS_FIELDS.get(name)
+        field = FORK_FIELDS.get(name)
         at_genesis = genesis is not None and field is not None and getattr(genesis, field) is not None
         times[name] = listed.get(name, 0 if later_in_force or at_genesis else None)
         # Blob parameter forks are optional: their absence says nothing, and their presence that Osaka came before.

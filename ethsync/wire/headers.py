@@ -77,6 +77,15 @@ TAIL_FIELDS: Mapping[str, Field] = {
 }
 """Fields that forks appended, in wire order; a header has the first few of them."""
 
+FORK_FIELDS: Mapping[str, str] = {
+    "London": "base_fee",
+    "Shanghai": "withdrawals_root",
+    "Cancun": "parent_beacon_root",
+    "Prague": "requests_hash",
+    "Amsterdam": "slot_number",
+}
+"""The forks that appended fields, and one field of each by which a header shows that the fork is in force."""
+
 _FIELDS = {**BASE_FIELDS, **TAIL_FIELDS}
 
 

@@ -25,14 +25,14 @@ from ethsync.genesis import (
 )
 from ethsync.hashing import EMPTY_TRIE_ROOT
 from ethsync.networks import (
+    BLOCK_FORKS,
     BUILT_IN,
+    TIME_FORKS,
     Fork,
     Network,
     built_in_networks,
     load_network,
     name_fork_id,
-    parse_fork_override,
-    with_fork,
 )
 from ethsync.wire import rlp
 from ethsync.wire.enode import parse_enode
@@ -147,10 +147,12 @@ class TestBuiltInNetworks:
     def test_every_fork_has_a_name(self, name: str) -> None:
         network = load_network(name)
 
-        assert tuple(fork.at for fork in network.named_forks) == network.forks.points
-        assert [network.fork_name(passed + 1) for passed in range(len(network.named_forks))] == [
-            fork.name for fork in network.named_forks
-        ]
+        points = network.forks.points
+        assert tuple(dict.fromkeys(fork.at for fork in network.named_forks)) == points
+        names = ", ".join(network.fork_name(passed + 1) for passed in range(len(points)))
+        assert names == ", ".join(fork.name for fork in network.named_forks)
+        assert {fork.name for fork in network.named_forks if fork.by_time} <= set(TIME_FORKS)
+        assert {fork.name for fork in network.named_forks if not fork.by_time} <= set(BLOCK_FORKS)
         assert network.fork_name(0) == "genesis"
 
     def test_loading_one_needs_no_kernels(self) -> None:
@@ -190,79 +192,6 @@ class TestForkIdsByName:
         )
 
         assert [network.fork_name(passed) for passed in (0, 1, 2)] == ["genesis", "First", "the fork at 77"]
-
-
-class TestForkOverrides:
-    def test_a_fork_that_we_do_not_know_yet_is_added(self) -> None:
-        network = with_fork(load_network("hoodi"), "Amsterdam", 1793102400)
-
-        assert network.named_forks[-1] == Fork("Amsterdam", 1793102400, by_time=True)
-        assert network.forks.fork_id(1, 1793102399) == ForkId(bytes.fromhex("23aa1351"), 1793102400)
-        assert network.forks.fork_id(1, 1793102400).hash not in (bytes.fromhex("23aa1351"), bytes(4))
-        assert network.forks.fork_id(1, 1793102400).next == 0
-
-    def test_amsterdam_of_sepolia_is_what_others_computed(self) -> None:
-        """Given Sepolia as it was before Amsterdam had a date. The hash is of go-ethereum's pull request 35734."""
-        sepolia = load_network("sepolia")
-        earlier = with_fork(sepolia, "Amsterdam", 1999999999)
-        assert earlier.forks.fork_id(1735372, 1761607008) == ForkId(bytes.fromhex("268956b6"), 1999999999)
-
-        assert with_fork(earlier, "amsterdam", 1791294816) == sepolia
-        assert sepolia.forks.fork_id(1735372, 1791294816) == ForkId(bytes.fromhex("6c1d9423"), 0)
-
-    def test_nothing_else_changes(self) -> None:
-        mainnet = load_network("mainnet")
-        changed = with_fork(mainnet, "Amsterdam", 1800000000)
-
-        assert (changed.name, changed.chain_id, changed.boot_nodes) == ("mainnet", 1, mainnet.boot_nodes)
-        assert changed.genesis_hash == mainnet.genesis_hash
-        assert changed.named_forks[:-1] == mainnet.named_forks
-        assert mainnet == load_network("mainnet")
-
-    def test_two_forks_may_come_together(self) -> None:
-        network = with_fork(with_fork(load_network("hoodi"), "BPO3", 1793102400), "Amsterdam", 1793102400)
-
-        assert network.forks.points == (*load_network("hoodi").forks.points, 1793102400)
-        assert network.fork_name(5) == "BPO3, Amsterdam"
-
-    def test_a_name_that_nobody_knows_yet_is_the_last_fork(self) -> None:
-        network = with_fork(load_network("mainnet"), "Coimbra", 1900000000)
-
-        assert network.named_forks[-1] == Fork("Coimbra", 1900000000, by_time=True)
-        with pytest.raises(ConfigError, match="Coimbra at 1700000000 would come before Cancun"):
-            with_fork(load_network("mainnet"), "Coimbra", 1700000000)
-
-    @pytest.mark.parametrize(
-        ("network", "name", "time", "complaint"),
-        [
-            ("mainnet", "Amsterdam", 0, "cannot be at 0 on mainnet .give the time in seconds"),
-            ("hoodi", "Amsterdam", 1742212800, "cannot be at 1742212800 on hoodi"),  # its genesis
-            ("mainnet", "Amsterdam", 1800000000000, "cannot be at 1800000000000"),  # milliseconds
-            (
-                "mainnet",
-                "Amsterdam",
-                1767747670,
-                "Amsterdam at 1767747670 would come before BPO2 at 1767747671",
-            ),
-            ("mainnet", "Prague", 1764798552, "Osaka at 1764798551 would come before Prague at 1764798552"),
-            ("sepolia", "BPO3", 1791294817, "Amsterdam at 1791294816 would come before BPO3 at 1791294817"),
-            ("hoodi", "Cancun", 1742212801, "Cancun is in force since the genesis of hoodi"),
-            ("mainnet", "london", 12965001, "london is a fork by block number"),
-            ("mainnet", "Amstredam", 1800000000, "no fork is called 'Amstredam' .did you mean Amsterdam"),
-        ],
-    )
-    def test_nonsense_is_explained(self, network: str, name: str, time: int, complaint: str) -> None:
-        with pytest.raises(ConfigError, match=complaint):
-            with_fork(load_network(network), name, time)
-
-    @pytest.mark.parametrize("text", ["", "Berlin", "Berlin=", "=5", "Berlin=-5", "Berlin=0x5", "A b=5", "A=٣"])
-    def test_an_option_of_another_form_is_explained(self, text: str) -> None:
-        with pytest.raises(ConfigError, match="is not a fork with its time"):
-            parse_fork_override(text)
-
-    def test_an_option_is_read(self) -> None:
-        assert parse_fork_override("Amsterdam=1791294816") == ("Amsterdam", 1791294816)
-        assert parse_fork_override("Amsterdam=" + "9" * 10_000)[1] > 10**11
 
 
 class TestGenesisOfARealChain:
@@ -374,19 +303,13 @@ class TestForkPoints:
         times = {"bpo1Time": 300, "shanghaiTime": 50, "cancunTime": 100, "osakaTime": 300, "pragueTime": 200}
 
         assert named_forks({**config, **times}, genesis_time=50) == (
-            Fork("Eip155", 9, by_time=False),
-            Fork("Eip158", 9, by_time=False),
+            Fork("EIP-155", 9, by_time=False),
+            Fork("Spurious Dragon", 9, by_time=False),
             Fork("Cancun", 100, by_time=True),
             Fork("Prague", 200, by_time=True),
             Fork("BPO1", 300, by_time=True),
             Fork("Osaka", 300, by_time=True),
         )
-
-    def test_one_of_two_that_come_together_can_be_moved(self) -> None:
-        config = {"chainId": 7, "osakaTime": 300, "bpo1Time": 300}
-        network = network_from_genesis(smallest_genesis(config=config))
-
-        assert with_fork(network, "BPO1", 400).forks.points == (300, 400)
 
     def test_a_fork_of_the_future_counts_by_its_name(self) -> None:
         assert fork_points({"fantasyTime": "0x65", "terminalTotalDifficulty": 5}, genesis_time=0) == ((), (101,))

@@ -48,6 +48,20 @@ async def test_a_fork_can_be_put_at_another_time(tmp_path: Path) -> None:
     assert moved.forks.fork_id(1 << 62, now).next == 4_000_000_000
 
 
+async def test_a_fork_can_be_put_at_another_block(tmp_path: Path) -> None:
+    moved = (await options(tmp_path, ["Gray Glacier=15050001", "Amsterdam=4000000000"])).network
+    assert (15_050_001 in moved.forks.block_forks, 15_050_000 in moved.forks.block_forks) == (True, False)
+    assert 4_000_000_000 in moved.forks.time_forks
+
+
+async def test_the_demo_has_no_forks_to_move(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the demo has all its forks at the genesis"):
+        async with _options(SnapCommand(
+            "demo", [], None, tmp_path, None, 0, 60.0, "text", "warning", [], forks=["Amsterdam=4000000000"]
+        )):  # fmt: skip
+            pass
+
+
 async def test_a_fork_without_a_time_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'Amsterdam' is not a fork with its time"):
         await options(tmp_path, ["Amsterdam"])

@@ -15,6 +15,7 @@ from ethsync.serve.small_state import StatedAccount, create_state
 from ethsync.store.datadir import open_datadir
 from ethsync.store.header_pages import PAGE, build_page
 from ethsync.store.schema import FACT_VERIFIED, HEADER_PAGE, header_key
+from ethsync.wire.headers import decode_header
 from tests.oracles.headers import demo_chain
 
 ACCOUNTS = [StatedAccount(bytes([n]) * 32, 1, 5, {bytes([n]) * 32: n}, bytes([n])) for n in range(1, 30)]
@@ -70,6 +71,18 @@ def test_headers_of_a_private_network_need_its_name(path: Path, capsys: pytest.C
     )
     assert run(path, None, as_json=True) == 0
     assert json.loads(capsys.readouterr().out)["headers"] is None
+
+
+def test_headers_are_read_by_forks_that_the_command_line_moves(
+    path: Path, genesis: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The chain's headers lack Prague's field. Given Prague before its last header, they break the rules."""
+    last = decode_header(RAWS[-1]).timestamp
+    assert run(path, genesis, as_json=False, forks=[f"Prague={last + 1}"]) == 0
+    assert run(path, genesis, as_json=False, forks=[f"Prague={last}"]) == 1
+    assert "does not hold" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="did you mean Prague"):
+        run(path, genesis, as_json=False, forks=["Pragu=5"])
 
 
 def test_another_network_is_refused(path: Path) -> None:

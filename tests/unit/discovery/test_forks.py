@@ -17,7 +17,8 @@ from ethsync.discovery.forks import (
     fork_between,
     presumed_head,
 )
-from ethsync.networks import load_network, with_fork
+from ethsync.fork_overrides import with_overrides
+from ethsync.networks import load_network
 from ethsync.wire import rlp
 from ethsync.wire.enr import NodeRecord, parse_record, sign_record
 from ethsync.wire.forkid import ForkId, ForkSchedule
@@ -27,7 +28,7 @@ MAINNET = load_network("mainnet").forks
 BPO1, BPO2 = 1765290071, 1767747671
 NOW = 1790000000
 AMSTERDAM = 1800000000  # not a date that anybody has named
-UPDATED = with_fork(load_network("mainnet"), "Amsterdam", AMSTERDAM).forks
+UPDATED = with_overrides(load_network("mainnet"), [f"Amsterdam={AMSTERDAM}"]).forks
 HEAD = 25_000_000
 
 

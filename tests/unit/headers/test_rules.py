@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from ethsync.fork_overrides import with_overrides
 from ethsync.genesis import network_from_genesis
 from ethsync.headers.rules import NEVER, chain_rules, field_schedule
-from ethsync.networks import load_network, with_fork
+from ethsync.networks import load_network
 from ethsync.serve.demo import demo_genesis, demo_network
 from tests.oracles.headers import ETHTEST
 
@@ -38,8 +39,8 @@ def test_without_later_forks_the_genesis_header_decides() -> None:
 
 
 def test_a_fork_of_the_command_line_counts() -> None:
-    moved = with_fork(load_network("mainnet"), "Amsterdam", 1_900_000_000)
-    assert field_schedule(moved).tolist()[4] == 1_900_000_000
+    moved = with_overrides(load_network("mainnet"), ["Amsterdam=1900000000", "London=12965001"])
+    assert field_schedule(moved).tolist() == [12_965_001, 1681338455, 1710338135, 1746612311, 1_900_000_000]
 
 
 def test_a_network_of_which_only_the_name_is_known_has_no_tail() -> None:

@@ -14,12 +14,13 @@ import trio
 from trio.testing import MockClock
 
 from ethsync.errors import ConfigError
+from ethsync.fork_overrides import with_forks
 from ethsync.genesis import network_from_genesis
 from ethsync.hashing import keccak256
 from ethsync.heads.engine import SILENCE, run_engine
 from ethsync.heads.engine_methods import MOST_BODIES
 from ethsync.heads.head import HeadFeed, HeadPhase, TrustedHead
-from ethsync.networks import Network, with_fork
+from ethsync.networks import Network
 from ethsync.wire.headers import Header, build_header
 from tests.oracles.engine_client import NOW, SCHEMAS, CallFailed, EngineClient, open_engine
 from tests.oracles.payloads import blob_hashes_of, chain_blocks, header_fields, hexed, payload_of
@@ -32,10 +33,7 @@ ZERO = "0x" + "00" * 32
 @cache
 def network() -> Network:
     """That of geth's chain (Shanghai from the start), with forks to come."""
-    found = network_from_genesis(GENESIS)
-    for fork, time in (("Osaka", 9_000), ("Amsterdam", AMSTERDAM), ("Bogota", BOGOTA)):
-        found = with_fork(found, fork, time)
-    return found
+    return with_forks(network_from_genesis(GENESIS), [("Osaka", 9_000), ("Amsterdam", AMSTERDAM), ("Bogota", BOGOTA)])
 
 
 @cache
@@ -178,8 +176,8 @@ async def test_a_payload_of_amsterdam_is_checked_with_its_access_list_and_slot(c
 
 
 async def test_version_2_takes_the_structure_that_its_time_wants() -> None:
-    shanghai_later = with_fork(
-        network_from_genesis(json.loads(GENESIS.read_text()) | {"config": PARIS}), "Shanghai", 50
+    shanghai_later = with_forks(
+        network_from_genesis(json.loads(GENESIS.read_text()) | {"config": PARIS}), [("Shanghai", 50)]
     )
     async with open_engine(shanghai_later) as client:
         for structure, timestamp, right in ((1, 49, True), (2, 49, False), (1, 50, False), (2, 50, True)):
