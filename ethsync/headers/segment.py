@@ -199,5 +199,5 @@ def broken_chain(what: str) -> VerificationFailed:
     """The error for a chain that is proven to be the trusted one, and breaks a rule."""
     return VerificationFailed(
         f"{what}, and it is an ancestor of the trusted head",
-        hint="the head is of another network, or of a fork that this network's forks lack: see --fork",
+        hint="the head is of another network, or of a fork that this network's forks lack: see --override-fork",
     )
