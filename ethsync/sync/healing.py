@@ -23,11 +23,17 @@ from ethsync.sync.walk import Walk
 from ethsync.wire.snap import MAX_TRIE_NODE_LOOKUPS, GetTrieNodes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from numpy.typing import NDArray
+
+    from ethsync.state.columns import Ints
+    from ethsync.state.replies import Blobs
     from ethsync.sync.local_trie import LocalTrie
     from ethsync.sync.progress import Stage
     from ethsync.sync.walk import Region
+
+    Mask = NDArray[np.bool_]
 
 LIKELY_NODE = 400.0
 """Bytes of a node on the wire until some have been seen: a branch with 12 children, a leaf has a third of it."""
@@ -97,34 +103,41 @@ def compact_paths(wanted: Wanted) -> list[bytes]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Found:
-    """What a reply says of each trie: the nodes that came, those that did not, and the difference."""
+class _Matched:
+    """The nodes of a reply by their hashes: of each that was asked for whether it came, and its number in the reply."""
 
-    parts: list[tuple[HealedTrie, Wanted, Wanted, Difference]]
-    nodes: int
+    blobs: Blobs
+    came: Mask
+    places: Ints
 
 
-def prove_nodes(job: NodesJob, payload: bytes) -> _Found:
-    """Check the nodes of a reply by their hashes and compare them with what is stored. Runs in a thread.
+def match_reply(job: NodesJob, payload: bytes) -> _Matched:
+    """Check the nodes of a reply by their hashes. Runs in a thread.
 
-    Raises MalformedMessage; Disproved for a node that was not asked for; DatadirDamaged.
+    Raises MalformedMessage; Disproved for a node that was not asked for.
     """
     blobs = scan_blobs(payload, job.nodes)
     everything = join_wanted([wanted for _, wanted in job.parts])
-    rows, places = match_nodes(blobs, everything)
+    rows, numbers = match_nodes(blobs, everything)
     came = np.zeros(len(everything), np.bool_)
     came[rows] = True
-    place_of = np.zeros(len(everything), np.int64)
-    place_of[rows] = places
-    parts = []
-    first = 0
-    for trie, wanted in job.parts:
-        mine = slice(first, first + len(wanted))
-        first += len(wanted)
-        here = np.flatnonzero(came[mine])
-        served, missing = wanted.rows(here), wanted.rows(np.flatnonzero(~came[mine]))
-        parts.append((trie, served, missing, trie.local.compare(blobs, place_of[mine][here], served)))
-    return _Found(parts, len(rows))
+    places = np.zeros(len(everything), np.int64)
+    places[rows] = numbers
+    return _Matched(blobs, came, places)
+
+
+def compare_nodes(blobs: Blobs, parts: Sequence[_Part]) -> list[Difference]:
+    """Compare nodes with what is stored. Runs in a thread. Raises MalformedMessage, DatadirDamaged."""
+    return [part.trie.local.compare(blobs, part.places, part.served) for part in parts]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Nodes of one trie that are to be used, and where they are in the reply (n,)."""
+
+    trie: HealedTrie
+    served: Wanted
+    places: Ints
 
 
 @dataclass(slots=True, eq=False)
@@ -139,7 +152,8 @@ class HealingStage:
     tries: list[HealedTrie] = field(default_factory=list)
     kind: RequestKind = RequestKind.NODES
     _node_bytes: float = LIKELY_NODE
-    _out: set[NodesJob] = field(default_factory=set)
+    _out: dict[NodesJob, list[Mask]] = field(default_factory=dict)
+    """Requests that are not answered yet, and of each of their tries which nodes are still to come (n,)."""
 
     @property
     def done(self) -> bool:
@@ -179,47 +193,87 @@ class HealingStage:
                 room -= len(wanted)
                 parts.append((trie, wanted))
         job = NodesJob(parts, self.root, budget)
-        self._out.add(job)
+        self._out[job] = [np.ones(len(wanted), np.bool_) for _, wanted in parts]
         self.counters.in_flight = len(self._out)
         return job
 
     def give_back(self, job: NodesJob) -> None:
-        """The nodes must be asked for again."""
+        """The nodes must be asked for again, but for those that came with another answer."""
         if job in self._out:
-            self._end(job)
-            for trie, wanted in job.parts:
-                trie.walk.give_back(wanted)
+            for (trie, wanted), still in zip(job.parts, self._end(job), strict=True):
+                trie.walk.give_back(wanted.rows(np.flatnonzero(still)))
 
-    def _end(self, job: NodesJob) -> None:
-        self._out.discard(job)
+    def _end(self, job: NodesJob) -> list[Mask]:
+        """A request is over; returns what was still to come of it."""
+        still = self._out.pop(job)
         self.counters.in_flight = len(self._out)
+        return still
 
     async def process(self, job: NodesJob, payload: bytes) -> Outcome:
-        """Check the nodes, go on below those that differ, and write the pages that are finished by it."""
-        if job not in self._out:
+        """Check the nodes, go on below those that differ, and write the pages that are finished by it.
+
+        What comes after its time is used as far as nobody else has brought the same.
+        """
+        if not any(trie in self.tries for trie, _ in job.parts):
             return Outcome.DUPLICATE
         try:
-            found = await trio.to_thread.run_sync(prove_nodes, job, payload, limiter=self.limiter)
+            matched = await trio.to_thread.run_sync(match_reply, job, payload, limiter=self.limiter)
         except PeerError:
             self.give_back(job)
             raise
-        if job not in self._out:
-            return Outcome.DUPLICATE
-        if not found.nodes:
+        if not matched.came.any():
             self.give_back(job)
             return Outcome.EMPTY
-        self._end(job)
-        self._node_bytes += 0.2 * (len(payload) / found.nodes - self._node_bytes)
-        self.counters.items += found.nodes
+        parts = self._claim(job, matched)
+        try:
+            found = await trio.to_thread.run_sync(compare_nodes, matched.blobs, parts, limiter=self.limiter)
+        except PeerError:
+            for part in parts:
+                if part.trie in self.tries:
+                    part.trie.walk.give_back(part.served)
+            raise
+        if not any(part.trie in self.tries for part in parts):
+            return Outcome.DUPLICATE
+        nodes = sum(len(part.served) for part in parts)
+        self._node_bytes += 0.2 * (len(payload) / int(matched.came.sum()) - self._node_bytes)
+        self.counters.items += nodes
         self.counters.bytes += len(payload)
-        for trie, served, missing, difference in found.parts:
-            trie.walk.give_back(missing)
-            trie.walk.supply(served, difference)
+        for part, difference in zip(parts, found, strict=True):
+            if part.trie in self.tries:
+                part.trie.walk.supply(part.served, difference)
         self.report(self.share)
-        for trie, _, _, _ in found.parts:
-            await self._write(trie, trie.walk.take_finished())
-            await self._look_at(trie)
+        for part in parts:
+            await self._write(part.trie, part.trie.walk.take_finished())
+            await self._look_at(part.trie)
         return Outcome.SERVED
+
+    def _claim(self, job: NodesJob, matched: _Matched) -> list[_Part]:
+        """What is to be used of a reply: that which is still to come. What the reply lacks is to be asked for again."""
+        known = self._end(job) if job in self._out else None
+        parts = []
+        first = 0
+        for number, (trie, wanted) in enumerate(job.parts):
+            came = matched.came[first : first + len(wanted)]
+            places = matched.places[first : first + len(wanted)]
+            first += len(wanted)
+            if known is not None:
+                trie.walk.give_back(wanted.rows(np.flatnonzero(~came & known[number])))
+                rows = np.flatnonzero(came & known[number])
+            else:
+                rows = np.flatnonzero(came)
+                rows = rows[trie.walk.claim(wanted.rows(rows), self._asked_of(trie))]
+            if len(rows):
+                parts.append(_Part(trie, wanted.rows(rows), places[rows]))
+        return parts
+
+    def _asked_of(self, trie: HealedTrie) -> list[tuple[Wanted, Mask]]:
+        """Nodes of a trie that somebody is asked for, and which of them are still to come."""
+        return [
+            (wanted, still)
+            for job, masks in self._out.items()
+            for (each, wanted), still in zip(job.parts, masks, strict=True)
+            if each is trie
+        ]
 
     async def move(self, root: bytes) -> None:
         """Ask under another state root from now on. All walks end; what they found so far is written."""

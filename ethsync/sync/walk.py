@@ -19,7 +19,12 @@ from ethsync.state.tries import masked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from numpy.typing import NDArray
+
     from ethsync.state.columns import Bytes, Ints, Leaves
+
+    Places = np.ndarray[tuple[int], np.dtype[np.bytes_]]
+    Mask = NDArray[np.bool_]
 
 MOST_OPEN = 2048
 """Regions under way at a time: what was found in them is in memory, and their pages stay in the caches of both sides.
@@ -85,6 +90,25 @@ class _Waiting:
             at -= 1
         self._runs.insert(at, (head, run))
 
+    def remove(self, places: Places) -> Places:
+        """Take the nodes out that stand at these places; return those that were there."""
+        found = [np.empty(0, places.dtype)]
+        runs = []
+        for head, run in self._runs:
+            mine = _places(run)
+            leaving = np.isin(mine, places)
+            if not leaving.any():
+                runs.append((head, run))
+                continue
+            found.append(mine[leaving])
+            if not leaving.all():
+                left = run.rows(np.flatnonzero(~leaving))
+                runs.append((_place(left, 0), left))
+        self._runs = sorted(runs, key=lambda item: item[0], reverse=True)
+        removed = np.concatenate(found)
+        self._size -= len(removed)
+        return removed
+
     def take(self, most: int) -> list[Wanted]:
         """Up to so many nodes, those with the lowest paths."""
         taken: list[Wanted] = []
@@ -102,11 +126,11 @@ class _Waiting:
         return taken
 
 
-def _places(wanted: Wanted) -> np.ndarray[tuple[int], np.dtype[np.bytes_]]:
+def _places(wanted: Wanted) -> Places:
     """Where nodes stand in the order of paths: a path before all that begin with it."""
     both = np.empty((len(wanted), 33), np.uint8)
     both[:, :32], both[:, 32] = wanted.paths, wanted.depths
-    places: np.ndarray[tuple[int], np.dtype[np.bytes_]] = both.view("S33").reshape(-1)
+    places: Places = both.view("S33").reshape(-1)
     return places
 
 
@@ -182,6 +206,22 @@ class Walk:
         """These did not come and must be asked for again."""
         self._asked -= len(wanted)
         self._inside.add(wanted)
+
+    def claim(self, late: Wanted, others: Iterable[tuple[Wanted, Mask]]) -> Mask:
+        """Nodes came after they were given back: which of them are still to come? These are then to be supplied.
+
+        others: nodes that somebody else is asked for by now, and which of these are still to come; what is claimed is
+        taken off there. Returns (n,).
+        """
+        places = _places(late)
+        waited = self._inside.remove(places)
+        self._asked += len(waited)
+        claimed: Mask = np.isin(places, waited)
+        for wanted, still in others:
+            theirs = _places(wanted)
+            claimed |= np.isin(places, theirs[still])
+            still &= ~np.isin(theirs, places)
+        return claimed
 
     def supply(self, came: Wanted, found: Difference) -> None:
         """These nodes came, and say this."""
