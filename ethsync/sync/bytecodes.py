@@ -13,6 +13,7 @@ import trio
 from ethsync.errors import Disproved, PeerError
 from ethsync.kernels import keccak
 from ethsync.peers.track import Outcome, RequestKind
+from ethsync.state.columns import row_bytes
 from ethsync.state.replies import scan_blobs
 from ethsync.store.schema import CODE
 from ethsync.store.writer import Write, Writer
@@ -60,14 +61,11 @@ def prove_codes(job: CodeJob, payload: bytes) -> dict[bytes, bytes]:
     blobs = scan_blobs(payload, len(job.hashes))
     digests = np.empty((len(blobs), 32), np.uint8)
     keccak.hash_many(blobs.buf, blobs.offsets, blobs.lengths, digests)
-    wanted = set(job.hashes)
-    found: dict[bytes, bytes] = {}
-    names = digests.tobytes()
-    for k, (start, size) in enumerate(zip(blobs.offsets.tolist(), blobs.lengths.tolist(), strict=True)):
-        digest = names[32 * k : 32 * k + 32]
-        if digest not in wanted:
-            raise Disproved(f"a code with hash {digest.hex()} was sent, which was not asked for")
-        found[digest] = payload[start : start + size]
+    starts, ends = blobs.offsets.tolist(), (blobs.offsets + blobs.lengths).tolist()
+    found = dict(zip(row_bytes(digests), map(payload.__getitem__, map(slice, starts, ends)), strict=True))
+    strange = found.keys() - set(job.hashes)
+    if strange:
+        raise Disproved(f"a code with hash {min(strange).hex()} was sent, which was not asked for")
     return found
 
 
@@ -186,31 +184,32 @@ class CodeStage:
         """The codes must be asked for again, but for those that came with another answer."""
         if job in self._out:
             self._end(job)
-            self._queue.extend(filter(self._wants, job.hashes))
+            self._queue.extend(self._wanted(job.hashes))
 
     def _end(self, job: CodeJob) -> None:
         self._out.discard(job)
         self.counters.in_flight = len(self._out)
 
-    def _wants(self, digest: bytes) -> bool:
-        """Whether a code is owed and no answer has brought it yet."""
-        return digest in self._waiting and digest not in self._claimed
+    def _wanted(self, digests: Iterable[bytes]) -> list[bytes]:
+        """Those that are owed and that no answer has brought yet."""
+        waiting, claimed = self._waiting, self._claimed
+        return [digest for digest in digests if digest in waiting and digest not in claimed]
 
     async def process(self, job: CodeJob, payload: bytes) -> Outcome:
         """Check, write, and pay the debts that wait for these codes; what was left out is asked for again."""
         late = job not in self._out
-        if late and not any(map(self._wants, job.hashes)):
+        if late and not self._wanted(job.hashes):
             return Outcome.DUPLICATE
         try:
             found = await trio.to_thread.run_sync(prove_codes, job, payload, limiter=self._limiter)
         except PeerError:
             self.give_back(job)
             raise
-        fresh = {digest: code for digest, code in found.items() if self._wants(digest)}
+        fresh = {digest: found[digest] for digest in self._wanted(found)}
         self._claimed.update(fresh)
         self.give_back(job)
         if late:
-            self._queue = deque(filter(self._wants, self._queue))
+            self._queue = deque(self._wanted(self._queue))
         if not found:
             return self._nothing_for(job)
         if not fresh:
@@ -220,12 +219,12 @@ class CodeStage:
 
     def _nothing_for(self, job: CodeJob) -> Outcome:
         """None of these came. What no account may name any more is left in the end; the debts of its pages stay."""
-        uncertain = [digest for digest in job.hashes if digest in self._uncertain and self._wants(digest)]
+        uncertain = [digest for digest in self._wanted(job.hashes) if digest in self._uncertain]
         for digest in uncertain:
             self._uncertain[digest] += 1
             if self._uncertain[digest] >= MOST_EMPTY_ANSWERS:
                 del self._waiting[digest], self._uncertain[digest]
-        self._queue = deque(filter(self._wants, self._queue))
+        self._queue = deque(self._wanted(self._queue))
         self.counters.owed = len(self._waiting)
         return Outcome.DUPLICATE if uncertain else Outcome.EMPTY
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.kernels import rlp
-from ethsync.state.columns import Bytes, Ints, Leaves, only_tries, side_by_side
+from ethsync.state.columns import Bytes, Ints, Leaves, only_tries, row_bytes, side_by_side
 from ethsync.state.pages import Bundle, PagePath, decode_bundle, encode_bundles, stored_path
 from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, PAID, DebtRecord, account_key, encode_step
 from ethsync.store.unpaid import unpaid
@@ -111,16 +111,14 @@ def needs_by_page(leaves: Leaves, pages: list[tuple[PagePath, int, int]]) -> lis
     lasts = np.fromiter((last for _, _, last in pages), np.int64, len(pages))
     storage = np.searchsorted(needs.storage_rows, firsts).tolist(), np.searchsorted(needs.storage_rows, lasts).tolist()
     codes = np.searchsorted(needs.code_rows, firsts).tolist(), np.searchsorted(needs.code_rows, lasts).tolist()
-    accounts, roots = leaves.keys[needs.storage_rows].tobytes(), needs.storage_roots.tobytes()
-    hashes = needs.code_hashes.tobytes()
+    contracts = list(zip(row_bytes(leaves.keys[needs.storage_rows]), row_bytes(needs.storage_roots), strict=True))
+    hashes = row_bytes(needs.code_hashes)
     found = []
     for k, (path, _, _) in enumerate(pages):
         s, s_end, c, c_end = storage[0][k], storage[1][k], codes[0][k], codes[1][k]
         if s == s_end and c == c_end:
             continue
-        contracts = [(accounts[32 * i : 32 * i + 32], roots[32 * i : 32 * i + 32]) for i in range(s, s_end)]
-        wanted = list(dict.fromkeys(hashes[32 * i : 32 * i + 32] for i in range(c, c_end)))
-        found.append(PageNeeds(path, contracts, wanted))
+        found.append(PageNeeds(path, contracts[s:s_end], list(dict.fromkeys(hashes[c:c_end]))))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from struct import Struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ open-addressing table would be half empty and would pause while it grows."""
 
 MOST = 1 << 23
 """Fingerprints kept, 92 MB: four times the codes of mainnet (1.94 million, go-ethereum#33254)."""
+
+_FIRST_EIGHT = Struct("<Q").unpack_from
 
 
 class Fingerprints:
@@ -34,14 +37,14 @@ class Fingerprints:
     def __contains__(self, digest: bytes) -> bool:
         if self._overflowed:
             return True
-        fingerprint = _fingerprint(digest)
+        (fingerprint,) = _FIRST_EIGHT(digest)
         bucket = self._buckets[fingerprint % BUCKETS]
         at = bisect_left(bucket, fingerprint)
         return at < len(bucket) and bucket[at] == fingerprint
 
     def update(self, digests: Iterable[bytes]) -> None:
         """Remember hashes (at least 8 bytes each)."""
-        for fingerprint in map(_fingerprint, digests):
+        for (fingerprint,) in map(_FIRST_EIGHT, digests):
             bucket = self._buckets[fingerprint % BUCKETS]
             at = bisect_left(bucket, fingerprint)
             if at < len(bucket) and bucket[at] == fingerprint:
@@ -55,7 +58,3 @@ class Fingerprints:
     def add(self, digest: bytes) -> None:
         """Remember a hash."""
         self.update((digest,))
-
-
-def _fingerprint(digest: bytes) -> int:
-    return int.from_bytes(digest[:8], "little")

@@ -9,7 +9,7 @@ import numpy as np
 from ethsync.errors import Disproved, MalformedMessage
 from ethsync.kernels import keccak
 from ethsync.kernels.trie import NO_DEPTH
-from ethsync.state.columns import Ints, Leaves, entries_of, only_tries
+from ethsync.state.columns import Ints, Leaves, entries_of, only_tries, row_bytes
 from ethsync.state.pages import KEY_SPACE, SMALL_TRIE
 from ethsync.state.proofs import ZERO_KEY, verify_range
 from ethsync.state.replies import StorageRanges, scan_storage_ranges
@@ -105,10 +105,16 @@ def _roots(leaves: Leaves, starts: Ints) -> list[bytes]:
     if not len(starts):
         return []
     try:
-        roots = build(entries_of(leaves), starts)[0].tobytes()
+        return row_bytes(build(entries_of(leaves), starts)[0])
     except TrieError as error:
         raise MalformedMessage(f"storage that cannot be a trie: {error}") from error
-    return [roots[32 * k : 32 * k + 32] for k in range(len(starts))]
+
+
+def _next_with(root: bytes, roots: list[bytes], at: int) -> int | None:
+    try:
+        return roots.index(root, at)
+    except ValueError:
+        return None
 
 
 def _match(found: list[bytes], roots: list[bytes], may_differ: bool) -> tuple[list[int | None], list[int], int]:
@@ -121,7 +127,7 @@ def _match(found: list[bytes], roots: list[bytes], may_differ: bool) -> tuple[li
     skipped: list[int] = []
     at = 0
     for root in found:
-        position = next((k for k in range(at, len(roots)) if roots[k] == root), None)
+        position = _next_with(root, roots, at)
         if position is None and not may_differ:
             raise Disproved(f"a storage trie with root {root.hex()} was sent, which no account asked for has")
         places.append(position)

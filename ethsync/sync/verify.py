@@ -388,14 +388,15 @@ def check_codes(disk: Disk, part: int, advance: Callable[[float], None]) -> tupl
     codes = takewhile(lambda item: item[0][:1] <= bytes((last,)), stored)
     held = [np.empty((0, 32), np.uint8)]
     for chunk in _chunks(disk, codes, lambda item: len(item[1])):
-        sizes = np.fromiter((len(code) for _, code in chunk), np.int64, len(chunk))
-        buf = np.frombuffer(b"".join(code for _, code in chunk), np.uint8)
+        names, values = zip(*chunk, strict=True)
+        sizes = np.fromiter(map(len, values), np.int64, len(values))
+        buf = np.frombuffer(b"".join(values), np.uint8)
         digests = np.empty((len(chunk), 32), np.uint8)
         if keccak.hash_many(buf, np.cumsum(sizes) - sizes, sizes, digests) < 0:
             raise DatadirDamaged(f"codes from {chunk[0][0].hex()} on cannot be read")
-        if any(len(key) != 32 for key, _ in chunk):
+        if set(map(len, names)) != {32}:
             raise DatadirDamaged("a key of the codes is damaged")
-        keys = np.frombuffer(b"".join(key for key, _ in chunk), np.uint8).reshape(-1, 32)
+        keys = np.frombuffer(b"".join(names), np.uint8).reshape(-1, 32)
         for k in np.flatnonzero((digests != keys).any(axis=1)).tolist():
             findings.blame(f"the code with hash {chunk[k][0].hex()} has another hash")
         findings.bytes += len(buf)
