@@ -34,6 +34,9 @@ DATADIR = click.option(
 FORKS = click.option(
     "--override-fork", "forks", multiple=True, metavar="NAME=TIME|BLOCK", help="Where a fork is; may be repeated."
 )
+EIP_7542 = click.option(
+    "--eip-7542", "eip7542", is_flag=True, help="Also tell block ranges as eth7542; private networks only."
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
@@ -59,6 +62,7 @@ def commands() -> None:
 @click.option("--jwt-secret", type=click.Path(path_type=Path), help="Its secret.  [default: jwt.hex in the datadir]")
 @click.option("--headers", type=click.Choice(["all", "recent"]), help="How far back.  [default: all, none for hash:]")
 @click.option("--follow", is_flag=True, help="After the end stay on the head, block by block, until interrupted.")
+@EIP_7542
 @FORKS
 @click.option("--datadir", type=click.Path(path_type=Path), help="Where to keep the state.  [default: per network]")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a JSON report at the end.")
@@ -80,6 +84,7 @@ def snap(
     jwt_secret: Path | None,
     headers: str | None,
     follow: bool,
+    eip7542: bool,
     forks: tuple[str, ...],
     datadir: Path | None,
     report: Path | None,
@@ -95,6 +100,7 @@ def snap(
         SnapCommand(
             network, peers, head, datadir, report, min_free << 20, patience, log_format, log_level, sys.argv,
             discovery, max_peers, listen, announce, boot_nodes, forks, trusted, authrpc, jwt_secret, headers, follow,
+            eip7542,
         )
     )  # fmt: skip
 
@@ -140,14 +146,21 @@ def get(account: str, slots: tuple[str, ...], code: bool, datadir: Path, as_json
 @click.option("--network", help="Name or genesis JSON of the state's network, where it is a private one.")
 @click.option("--listen", default="127.0.0.1:0", show_default=True, metavar="HOST:PORT")
 @click.option("--profile", default="geth", show_default=True, help="Whose behaviour to imitate; for tests.")
+@EIP_7542
 @AS_JSON
 def serve(
-    datadir: Path | None, synthetic: str | None, network: str | None, listen: str, profile: str, as_json: bool
+    datadir: Path | None,
+    synthetic: str | None,
+    network: str | None,
+    listen: str,
+    profile: str,
+    eip7542: bool,
+    as_json: bool,
 ) -> int:
-    """Serve a state to other nodes over snap/1 and eth/68-69."""
+    """Serve a state to other nodes over snap/1 and eth/68-71."""
     from ethsync.commands.serve import run
 
-    return run(datadir, synthetic, network, listen, profile, as_json)
+    return run(datadir, synthetic, network, listen, profile, as_json, eip7542=eip7542)
 
 
 @commands.command()

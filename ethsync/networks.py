@@ -107,6 +107,12 @@ def load_network(name_or_path: str | Path) -> Network:
     return network_from_genesis(path)
 
 
+def check_private(network: Network) -> None:
+    """Refuse what is for private networks only. Raises `ConfigError`."""
+    if any(network.genesis_hash == public.genesis_hash for public in built_in_networks()):
+        raise ConfigError(f"EIP-7542 was withdrawn: nobody on {network.name} speaks it", hint="leave out --eip-7542")
+
+
 def built_in_networks() -> tuple[Network, ...]:
     """All built-in networks."""
     return tuple(_built_in(name) for name in BUILT_IN)

@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 
 def run(
-    datadir: Path | None, synthetic: str | None, network: str | None, listen: str, profile: str, as_json: bool
-) -> int:
+    datadir: Path | None, synthetic: str | None, network: str | None, listen: str, profile: str, as_json: bool,
+    *, eip7542: bool = False,
+) -> int:  # fmt: skip
     """Serve until SIGINT or SIGTERM. Raises EthsyncError."""
     if profile not in PROFILES:
         raise ConfigError(f"there is no profile '{profile}'", hint=f"choose one of {', '.join(sorted(PROFILES))}")
     host, port = _address(listen)
-    settings: dict[str, Any] = {"host": host, "port": port, "profile": PROFILES[profile]}
+    settings: dict[str, Any] = {"host": host, "port": port, "profile": PROFILES[profile], "eip7542": eip7542}
     if synthetic is not None:
         spec = parse_spec(synthetic)
         datadir = datadir or synthetic_datadir(spec)

@@ -24,7 +24,7 @@ from ethsync.errors import ConfigError, EthsyncError
 from ethsync.fork_overrides import with_overrides
 from ethsync.heads.source import FixedHead
 from ethsync.logs import LogFormat, configure_logging
-from ethsync.networks import BUILT_IN, Network, load_network
+from ethsync.networks import BUILT_IN, Network, check_private, load_network
 from ethsync.peers.slots import MOST_PEERS
 from ethsync.serve.spec import DEMO_SPEC
 from ethsync.sync.chain import ALL, NONE, ChainOptions, only_block
@@ -76,6 +76,8 @@ class SnapCommand:
     """How far back: "all" or "recent"; None for what suits the head."""
     follow: bool = False
     """Stay on the head after the end."""
+    eip7542: bool = False
+    """Also speak EIP-7542 under its own name."""
 
 
 def run(command: SnapCommand) -> int:
@@ -161,8 +163,10 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
         if command.network == DEMO:
             if command.follow:
                 raise ConfigError("the demo has one block only", hint="leave out --follow")
-            if command.peers or command.head:
-                raise ConfigError("the demo brings its own peer and block", hint="leave out --peer and --head")
+            if command.peers or command.head or command.eip7542:
+                raise ConfigError(
+                    "the demo brings its own peer and block", hint="leave out --peer, --head and --eip-7542"
+                )
             if command.forks:
                 raise ConfigError("the demo has all its forks at the genesis", hint="leave out --override-fork")
             server = await stack.enter_async_context(
@@ -176,6 +180,8 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
             )  # fmt: skip
             return
         network = with_overrides(load_network(command.network), command.forks)
+        if command.eip7542:
+            check_private(network)
         place = command.datadir or default_datadir(network.name)
         finding = make_finding(
             network, place, protocols=_protocols(command, network), max_peers=command.max_peers, listen=command.listen,
@@ -189,7 +195,7 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
             raise ConfigError("--head hash: names one block, which is followed no further", hint=CHOICES)
         yield SnapOptions(
             network, peers, chain, place, command.min_free, command.patience, finding=finding, follow=command.follow,
-            holds=_say_held,
+            holds=_say_held, eip7542=command.eip7542,
         )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ def _row(pool: PeerPool, key: bytes, known: Acquaintance, peer: Peer | None, now
         "connected": peer is not None,
         "connections": known.connections,
         "score": round(record.score(now), 2),
+        "blocks": _blocks(peer),
         "worth": standing(record, now).worth.name.lower(),
         "latency_ms": {
             kind.value: round(1000 * track.round_trip.smoothed, 1)
@@ -55,6 +56,12 @@ def _row(pool: PeerPool, key: bytes, known: Acquaintance, peer: Peer | None, now
         "dropped": None if dropped is None else str(dropped),
         "banned": pool.is_banned(key, ip_of_host(known.address.rpartition(":")[0])),
     }
+
+
+def _blocks(peer: Peer | None) -> list[int] | None:
+    """First and last of the blocks that it says it has."""
+    held = peer.block_range if peer is not None else None
+    return None if held is None else [held.earliest, held.latest]
 
 
 def write_roster(path: Path, rows: list[dict[str, Any]], at: int) -> None:

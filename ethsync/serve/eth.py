@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from ethsync.serve.blocks import (
     BlockData,
     HeaderChain,
@@ -12,6 +14,7 @@ from ethsync.serve.blocks import (
     select_partial_receipts,
     select_receipts,
 )
+from ethsync.wire.block_range import BlockRangeUpdate
 from ethsync.wire.eth import (
     BlockAccessLists,
     BlockBodies,
@@ -35,12 +38,23 @@ if TYPE_CHECKING:
     from ethsync.wire.eth import EthPacket, EthReply
 
 
+RANGE_STEP = 32
+"""Blocks by which the range has grown when peers are told (geth eth/handler.go, blockRangeState.shouldSend)."""
+
+
+def is_due(told: BlockRangeUpdate, held: BlockRangeUpdate) -> bool:
+    """Whether a peer that was told one range should hear of another: it ends much later, or sooner (the same place)."""
+    return held.latest < told.latest or held.latest - told.latest >= RANGE_STEP
+
+
 class EthService:
     """What an eth connection says and answers. What is not held is answered with an empty list."""
 
     def __init__(self, network: Network, chain: HeaderChain, blocks: BlockData | None = None) -> None:
         self.network = network
-        self.chain = chain
+        self._chain = chain
+        self.changed = trio.Event()
+        """Set, and replaced, when there is another chain."""
         self.blocks = blocks or BlockData()
         self._answers: Mapping[type, Callable[[int, Any], EthReply]] = {
             GetBlockHeaders: self._headers,
@@ -50,6 +64,24 @@ class EthService:
             GetPooledTransactions: lambda version, packet: PooledTransactions(packet.request_id),
             GetBlockAccessLists: self._access_lists,
         }
+
+    @property
+    def chain(self) -> HeaderChain:
+        """The headers that are held."""
+        return self._chain
+
+    @chain.setter
+    def chain(self, chain: HeaderChain) -> None:
+        self._chain = chain
+        changed, self.changed = self.changed, trio.Event()
+        changed.set()
+
+    @property
+    def block_range(self) -> BlockRangeUpdate:
+        """The blocks that are held, as Status says too: without bodies the head alone."""
+        head = self.chain.head
+        earliest = head.number if self.blocks.earliest is None else self.blocks.earliest
+        return BlockRangeUpdate(earliest, head.number, head.hash)
 
     def _headers(self, version: int, packet: GetBlockHeaders) -> BlockHeaders:
         return BlockHeaders(packet.request_id, tuple(self.chain.select(packet)))
@@ -69,8 +101,8 @@ class EthService:
         return BlockAccessLists(packet.request_id, select_access_lists(self.blocks.access_lists, packet.hashes))
 
     def status(self, version: int) -> Status:
-        """Our Status. Without bodies the range of blocks is the head alone."""
-        head = self.chain.head
+        """Our Status."""
+        head, held = self.chain.head, self.block_range
         return Status(
             version=version,
             network_id=self.network.network_id,
@@ -78,8 +110,8 @@ class EthService:
             fork_id=self.network.forks.fork_id(head.number, head.timestamp),
             head_hash=head.hash,
             total_difficulty=0,
-            earliest=head.number if self.blocks.earliest is None else self.blocks.earliest,
-            latest=head.number,
+            earliest=held.earliest,
+            latest=held.latest,
         )
 
     def check(self, remote: Status, version: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ethsync.errors import ConfigError, DatadirMismatch, NotHeld
-from ethsync.networks import BUILT_IN, load_network
+from ethsync.networks import BUILT_IN, check_private, load_network
 from ethsync.serve import demo
 from ethsync.serve.profiles import PROFILES, Profile
 from ethsync.serve.server import Server, run_server
@@ -40,6 +40,7 @@ async def serve_synthetic(
     port: int = 0,
     key: coincurve.PrivateKey | None = None,
     profile: Profile = PROFILES["geth"],
+    eip7542: bool = False,
     progress: Callable[[float], None] = _nothing,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -51,8 +52,9 @@ async def serve_synthetic(
     """
     await trio.to_thread.run_sync(partial(create_synthetic, spec, directory, progress=progress))
     await serve_datadir(
-        directory, network=demo.demo_network(), host=host, port=port, key=key, profile=profile, task_status=task_status
-    )
+        directory, network=demo.demo_network(), host=host, port=port, key=key, profile=profile, eip7542=eip7542,
+        task_status=task_status,
+    )  # fmt: skip
 
 
 async def serve_datadir(
@@ -63,6 +65,7 @@ async def serve_datadir(
     port: int = 0,
     key: coincurve.PrivateKey | None = None,
     profile: Profile = PROFILES["geth"],
+    eip7542: bool = False,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve the finished state in a data directory until cancelled; report the `Server`.
@@ -72,7 +75,12 @@ async def serve_datadir(
     """
     async with _open_view(path) as view:
         chosen = _network_of(view.datadir.format, network)
-        await run_server(view, network=chosen, host=host, port=port, key=key, profile=profile, task_status=task_status)
+        if eip7542:
+            check_private(chosen)
+        await run_server(
+            view, network=chosen, host=host, port=port, key=key, profile=profile, eip7542=eip7542,
+            task_status=task_status,
+        )  # fmt: skip
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from ethsync.serve.profiles import PROFILES, Profile
 from ethsync.serve.served import ServedStates
 from ethsync.serve.session import Session
 from ethsync.store.headers import HeaderStore
-from ethsync.wire import eth, keys, snap
+from ethsync.wire import eth, eth7542, keys, snap
 from ethsync.wire.enode import Enode
 from ethsync.wire.p2p import Capability, Hello
 
@@ -62,12 +62,14 @@ async def run_server(
     profile: Profile = PROFILES["geth"],
     max_connections: int = MAX_CONNECTIONS,
     blocks: BlockData | None = None,
+    eip7542: bool = False,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve states, the last of which is the head's, until cancelled; report the `Server` once it listens.
 
-    Without `blocks` there are no bodies and receipts, without a key a new one is made. Raises ConfigError if the
-    address cannot be used, StoreError if the data directory fails. What a peer does ends its own connection at most.
+    Without `blocks` there are no bodies and receipts, without a key a new one is made. `eip7542`: offer that, too.
+    Raises ConfigError if the address cannot be used, StoreError if the data directory fails. What a peer does ends its
+    own connection at most.
     """
     head = views[-1].header
     key = key or coincurve.PrivateKey()
@@ -81,12 +83,14 @@ async def run_server(
     enode = Enode(keys.identity(key.public_key), bound[0], bound[1], bound[1])
     server = Server(enode, head, network, ServedStates(*views), profile, EthService(network, chain, blocks))
     limiter = trio.CapacityLimiter(WORKERS)
+    offered = (*CAPABILITIES, Capability(eth7542.NAME, eth7542.VERSION)) if eip7542 else CAPABILITIES
+    hello = Hello(f"ethsync/v{ethsync.__version__}", offered, keys.identity(key.public_key))
 
     async def accept(stream: trio.SocketStream) -> None:
         server.connected += 1
         server.counters.connections += 1
         try:
-            await _serve_peer(stream, key, server, limiter, is_welcome=server.connected <= max_connections)
+            await _serve_peer(stream, key, hello, server, limiter, is_welcome=server.connected <= max_connections)
         finally:
             server.connected -= 1
 
@@ -98,13 +102,13 @@ async def run_server(
 async def _serve_peer(
     stream: trio.SocketStream,
     key: coincurve.PrivateKey,
+    hello: Hello,
     server: Server,
     limiter: trio.CapacityLimiter,
     *,
     is_welcome: bool,
 ) -> None:
     """One connection, from the handshake to its end. Only errors that are not the peer's come out."""
-    hello = Hello(f"ethsync/v{ethsync.__version__}", CAPABILITIES, keys.identity(key.public_key))
     try:
         async with accept_connection(stream, key=key, hello=hello, limiter=limiter) as connection:
             if not is_welcome:
@@ -124,6 +128,7 @@ async def open_server(
     profile: Profile = PROFILES["geth"],
     max_connections: int = MAX_CONNECTIONS,
     blocks: BlockData | None = None,
+    eip7542: bool = False,
 ) -> AsyncIterator[Server]:
     """A server for as long as the block lasts; see `run_server`."""
     async with trio.open_nursery() as nursery:
@@ -131,7 +136,7 @@ async def open_server(
         async def run(*, task_status: trio.TaskStatus[Server]) -> None:
             await run_server(
                 *views, network=network, host=host, port=port, key=key, profile=profile,
-                max_connections=max_connections, blocks=blocks, task_status=task_status,
+                max_connections=max_connections, blocks=blocks, eip7542=eip7542, task_status=task_status,
             )  # fmt: skip
 
         yield await nursery.start(run)

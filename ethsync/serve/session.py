@@ -9,9 +9,12 @@ import trio
 
 from ethsync.errors import DisconnectReason, HandshakeFailed, NotHeld, PeerGone
 from ethsync.rlpx.connection import Message
+from ethsync.serve.eth import is_due
 from ethsync.serve.snap import empty_reply
-from ethsync.wire import eth, snap
+from ethsync.wire import eth, eth7542, snap
+from ethsync.wire.block_range import BlockRange
 from ethsync.wire.eth import BlockHeaders, EthMessage, GetBlockHeaders
+from ethsync.wire.eth7542 import Message7542
 from ethsync.wire.snap import REQUEST_DECODERS, SnapMessage
 from ethsync.wire.status import Status, encode_status
 
@@ -49,6 +52,7 @@ class Session:
     async def run(self) -> None:
         """Serve until the peer leaves. Raises PeerError, StoreError; errors may come in groups."""
         version = self._connection.capabilities[eth.NAME].version
+        self._told = self._service.block_range
         await self._exchange_status(version)
         send_request, receive_request = trio.open_memory_channel[Message](REQUESTS_WAITING)
         send_reply, receive_reply = trio.open_memory_channel[tuple[str, int, bytes]](REPLIES_WAITING)
@@ -56,6 +60,8 @@ class Session:
             nursery.start_soon(self._read, send_request)
             nursery.start_soon(self._answer_all, version, receive_request, send_reply)
             nursery.start_soon(self._send_all, receive_reply)
+            if EthMessage.BLOCK_RANGE_UPDATE in eth.VERSIONS[version].messages:
+                nursery.start_soon(self._tell_range)
 
     async def _exchange_status(self, version: int) -> None:
         await self._connection.send(eth.NAME, EthMessage.STATUS, encode_status(self._service.status(version)))
@@ -67,8 +73,20 @@ class Session:
             if not isinstance(status, Status):
                 raise HandshakeFailed("the peer's first eth message is not its Status")
             self._service.check(status, version)
+            if eth7542.NAME in self._connection.capabilities:
+                ours = eth7542.encode_status(self._service.status(eth7542.VERSION))
+                await self._connection.send(eth7542.NAME, Message7542.STATUS, ours)
             return
         raise HandshakeFailed("no Status came in time", reason=DisconnectReason.PING_TIMEOUT)
+
+    async def _tell_range(self) -> None:
+        """Tell the peer of blocks that are held now (EIP-7642), at geth's pace."""
+        while True:
+            changed, held = self._service.changed, self._service.block_range
+            if is_due(self._told, held):
+                self._told = held
+                await self._connection.send(eth.NAME, held.message, held.encode())
+            await changed.wait()
 
     async def _read(self, requests: trio.MemorySendChannel[Message]) -> None:
         async with requests:
@@ -88,12 +106,21 @@ class Session:
                         self._server.counters.count(reply)
                         await _hand_on(replies, (snap.NAME, reply.message, reply.payload))
                     continue
+                if message.capability == eth7542.NAME:
+                    await self._answer_7542(message, replies)
+                    continue
                 request = eth.decode(version, message.code, message.payload)
                 answer = self._service.answer(version, request)
                 if isinstance(request, GetBlockHeaders) and isinstance(answer, BlockHeaders):
                     answer = self._headers(request, answer)
                 if answer is not None:
                     await _hand_on(replies, (eth.NAME, answer.message, answer.encode()))
+
+    async def _answer_7542(self, message: Message, replies: trio.MemorySendChannel[tuple[str, int, bytes]]) -> None:
+        if eth7542.heard_range(message.code, message.payload) is None:
+            held = self._service.block_range
+            payload = eth7542.encode_block_range(BlockRange(held.earliest, held.latest))
+            await _hand_on(replies, (eth7542.NAME, Message7542.SEND_BLOCK_RANGE, payload))
 
     def _headers(self, request: GetBlockHeaders, honest: BlockHeaders) -> BlockHeaders | None:
         """What the profile makes of a reply; None for no reply at all."""

@@ -70,6 +70,8 @@ class SnapOptions:
     """Told of each block whose state is held while following."""
     cores: int = 0
     """Threads for proving; 0 for as many as there are processors."""
+    eip7542: bool = False
+    """Also offer EIP-7542 under its own name, on private networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,7 @@ async def _download(
     if not complete:
         await trio.to_thread.run_sync(fold_all, datadir)  # what follows changes pages themselves
     known = (header.number, header.timestamp) if header is not None else (LATER_THAN_ANY_FORK, int(time.time()))
-    pool = PeerPool(changes.ring, ChainView(options.network, *known))
+    pool = PeerPool(changes.ring, ChainView(options.network, *known, eip7542=options.eip7542))
     kept = await trio.to_thread.run_sync(read_kept, datadir, trio.from_thread.check_cancelled)
     progress.restarts = int(datadir.accounts.get(FACT_RUNS) or b"0")
     datadir.accounts.put(FACT_RUNS, b"%d" % (progress.restarts + 1), sync=True)

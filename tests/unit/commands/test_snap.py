@@ -15,6 +15,7 @@ from ethsync.errors import ConfigError
 from ethsync.serve.spec import DEMO_SPEC
 from ethsync.sync.snap import SnapOptions
 from ethsync.wire.enode import Enode
+from tests.oracles.headers import ETHTEST
 
 PEER = Enode(
     bytes.fromhex(
@@ -65,6 +66,16 @@ async def test_the_demo_has_no_forks_to_move(tmp_path: Path) -> None:
 async def test_a_fork_without_a_time_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'Amsterdam' is not a fork with its time"):
         await options(tmp_path, ["Amsterdam"])
+
+
+async def test_eip_7542_is_for_private_networks(tmp_path: Path) -> None:
+    assert not (await options(tmp_path, [])).eip7542
+    with pytest.raises(ConfigError, match="nobody on mainnet speaks it"):
+        async with _options(replace(COMMAND, datadir=tmp_path, eip7542=True)):
+            pass
+    private = replace(COMMAND, network=str(ETHTEST / "genesis.json"), datadir=tmp_path, eip7542=True)
+    async with _options(private) as found:
+        assert found.eip7542
 
 
 async def test_one_block_is_not_followed(tmp_path: Path) -> None:

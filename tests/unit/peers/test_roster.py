@@ -16,6 +16,7 @@ from ethsync.errors import ConfigError, Disproved
 from ethsync.peers.pool import PeerPool
 from ethsync.peers.roster import FILE, INTERVAL, read_roster, roster, run_roster
 from ethsync.peers.track import Outcome, RequestKind
+from ethsync.wire.block_range import BlockRange
 from tests.unit.peers.stubs import VIEW, stub_peer
 
 
@@ -40,12 +41,15 @@ async def test_peers_are_listed_after_they_have_gone(autojump_clock: MockClock) 
         nursery.start_soon(lambda: met(pool, 4, Outcome.SERVED, lasting=True))
         await trio.testing.wait_all_tasks_blocked()
         # Then the connected one stands first and the useful one before the others.
+        for peer in pool.peers.values():
+            peer.block_range = BlockRange(5, 9)
         rows = roster(pool, trio.current_time())
         assert [row["connected"] for row in rows] == [True, False, False, False]
         assert rows[1]["score"] > rows[2]["score"]
         assert rows[0]["outcomes"] == {"accounts served": 1}
         assert rows[0]["latency_ms"] == {"accounts": 200.0}
         assert {row["direction"] for row in rows} == {"outbound"}
+        assert [row["blocks"] for row in rows] == [[5, 9], None, None, None]
         assert [row["worth"] for row in rows] == ["serves", "serves", "doubtful", "doubtful"]
         nursery.cancel_scope.cancel()
 

@@ -17,10 +17,10 @@ from ethsync.wire.status import Status, encode_status
 
 
 @asynccontextmanager
-async def dial(server: Server, version: int = 69) -> AsyncIterator[Connection]:
+async def dial(server: Server, version: int = 69, *more: Capability) -> AsyncIterator[Connection]:
     """A connection after Hello."""
     key = coincurve.PrivateKey()
-    capabilities = (Capability("eth", version), Capability("snap", 1))
+    capabilities = (Capability("eth", version), Capability("snap", 1), *more)
     hello = Hello("test", capabilities, keys.identity(key.public_key))
     stream = await trio.open_tcp_stream(server.enode.host, server.enode.tcp_port)
     async with open_connection(stream, key=key, remote_public_key=server.enode.public_key, hello=hello) as connection:
@@ -28,9 +28,9 @@ async def dial(server: Server, version: int = 69) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def client(server: Server, version: int = 69) -> AsyncIterator[Connection]:
+async def client(server: Server, version: int = 69, *more: Capability) -> AsyncIterator[Connection]:
     """A connection after Status: we say of ourselves what the server says of itself."""
-    async with dial(server, version) as connection:
+    async with dial(server, version, *more) as connection:
         message = await connection.receive()
         status = eth.decode(version, message.code, message.payload)
         assert isinstance(status, Status)
