@@ -17,7 +17,7 @@ from ethsync.kernels import bundles as bundle_kernel
 from ethsync.kernels import pages as kernel
 from ethsync.kernels import trie
 from ethsync.state.account import decode_slim
-from ethsync.state.columns import Bytes, Entries, Ints, Leaves
+from ethsync.state.columns import KEY_NIBBLES, Bytes, Entries, Ints, Leaves, row_bytes
 from ethsync.state.tries import Tops, masked
 
 if TYPE_CHECKING:
@@ -158,11 +158,12 @@ def decode_top(record: bytes) -> Top:
 def tops_of(tops: Tops, leaves: Leaves) -> list[Top]:
     """Top records of page groups of these leaves."""
     firsts = tops.firsts[:-1]
-    depths = np.where(tops.sizes == 0, 64, tops.depths)
+    depths = np.where(tops.sizes == 0, KEY_NIBBLES, tops.depths)
     keys = masked(leaves.keys[firsts], depths.astype(np.uint8))
+    columns = row_bytes(keys), depths.tolist(), row_bytes(tops.references), tops.sizes.tolist(), firsts.tolist()
     return [
-        Top(keys[g].tobytes(), int(depths[g]), tops.reference(g) if tops.sizes[g] else _leaf_value(leaves, row))
-        for g, row in enumerate(firsts.tolist())
+        Top(key, depth, reference[:size] if size else _leaf_value(leaves, row))
+        for key, depth, reference, size, row in zip(*columns, strict=True)
     ]
 
 

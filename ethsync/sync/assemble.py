@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ethsync.state.columns import Ints, Leaves, join
+from ethsync.state.columns import Ints, Leaves, join, row_bytes
 from ethsync.state.pages import (
     KEY_SPACE,
     MOST_LEAVES,
@@ -24,7 +24,7 @@ from ethsync.state.pages import (
     path_of,
     tops_of,
 )
-from ethsync.state.tries import Tops, page_tops
+from ethsync.state.tries import Tops, masked, page_tops
 from ethsync.sync.sweep import Gap
 
 if TYPE_CHECKING:
@@ -189,10 +189,10 @@ def _encoded(leaves: Leaves, groups: Ints, tops: Tops, depth: int) -> list[Page]
     values = encode_pages(leaves, groups, depth)
     records = tops_of(tops, leaves)
     firsts = leaves.keys[groups[:-1]]
-    rows = groups.tolist()
+    paths = [PagePath(prefix, depth) for prefix in row_bytes(masked(firsts, np.full(len(firsts), depth, np.uint8)))]
     return [
-        Page(path_of(firsts[k].tobytes(), depth), values[k], records[k], rows[k], rows[k + 1])
-        for k in range(len(values))
+        Page(path, value, record, first, last)
+        for path, value, record, (first, last) in zip(paths, values, records, pairwise(groups.tolist()), strict=True)
     ]
 
 
