@@ -189,7 +189,7 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
         )  # fmt: skip
         peers = [parse_target(text) for text in command.peers]
         if not peers and not finding.trusted and not finding.discovery.protocols:
-            raise ConfigError("no peer to sync from", hint="name nodes with --peer enode://…, or let it --discovery v5")
+            raise ConfigError("no peer to sync from", hint="name nodes with --peer, or find some with --discovery v5")
         chain = _chain(command, place)
         if command.follow and isinstance(chain.source, FixedHead):
             raise ConfigError("--head hash: names one block, which is followed no further", hint=CHOICES)

@@ -1,6 +1,6 @@
 """Contracts whose storage is asked for under a newer state root than their accounts were proven under.
 
-What differs, or for which nothing comes, is left for later: its debt stays, and it is no peer's fault (decision 7).
+What differs, or for which nothing comes, is left for later: its debt stays, and it is no peer's fault (decision 9).
 """
 
 from __future__ import annotations
