@@ -116,7 +116,8 @@ class Engine:
             **{f"engine_getPayloadBodiesByHashV{n}": get_bodies_by_hash for n in (1, 2)},
             **{f"engine_getPayloadBodiesByRangeV{n}": get_bodies_by_range for n in (1, 2)},
             "engine_getBlobsV1": get_blobs_v1,
-            **{f"engine_getBlobsV{n}": get_blobs for n in (2, 3, 4)},
+            **{f"engine_getBlobsV{n}": get_blobs for n in (2, 3)},
+            "engine_getBlobsV4": get_blobs_v4,
             "engine_getClientVersionV1": get_client_version,
         }
         names: list[JsonValue] = [*found]
@@ -291,9 +292,15 @@ async def get_blobs_v1(parameters: Sequence[JsonValue]) -> JsonValue:
 
 
 async def get_blobs(parameters: Sequence[JsonValue]) -> JsonValue:
-    """engine_getBlobsV2 to V4: null from whoever is syncing (osaka.md, amsterdam.md)."""
+    """engine_getBlobsV2 and V3: null from whoever is syncing (osaka.md)."""
     _asked_for(parameters)
     return None
+
+
+async def get_blobs_v4(parameters: Sequence[JsonValue]) -> JsonValue:
+    """engine_getBlobsV4: the same, for some columns of blobs (amsterdam.md)."""
+    data(_parameter(parameters, 1), "indices_bitarray", 16)
+    return await get_blobs(parameters)
 
 
 def _asked_for(parameters: Sequence[JsonValue]) -> Sequence[JsonValue]:

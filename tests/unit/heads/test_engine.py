@@ -382,6 +382,9 @@ async def test_what_a_client_without_blocks_and_blobs_answers(client: EngineClie
     assert await client.call("engine_getBlobsV1", two) == [None, None]
     assert await client.call("engine_getBlobsV2", [ZERO] * 128) is None
     assert await client.call("engine_getBlobsV3", two) is None
+    assert await client.call("engine_getBlobsV4", two, "0x" + "ff" * 16) is None
+    for wrong in ([], ["0xff"]):
+        assert await code_of(client, "engine_getBlobsV4", two, *wrong) == -32602
     assert await code_of(client, "engine_getBlobsV2", [ZERO] * (MOST_BODIES + 1)) == -38004
 
 

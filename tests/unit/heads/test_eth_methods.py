@@ -124,6 +124,47 @@ async def test_syncing_ends_with_a_complete_state() -> None:
         assert await client.call("eth_blockNumber") == hex(436)
 
 
+CALLED = {
+    "Lighthouse": ["eth_syncing", "eth_chainId", "eth_blockNumber", "eth_getBlockByNumber", "eth_getBlockByHash",
+                   "eth_call", "eth_getLogs"],
+    "Lodestar": ["eth_blockNumber", "eth_getBlockByNumber", "eth_getBlockByHash", "eth_getCode", "eth_getLogs"],
+    "Nimbus": ["eth_chainId", "eth_getBlockByNumber", "eth_getBlockByHash"],
+    "Prysm": ["eth_getBlockByNumber", "eth_getBlockByHash", "eth_getLogs"],
+    "Teku": ["eth_getBlockByNumber", "eth_getBlockByHash"],
+}  # fmt: skip
+"""Calls outside `engine_` in their sources: execution_layer/src/engine_api/http.rs (2e0eb6d1), beacon-node/src/eth1/
+provider (6de07362), beacon_chain/el/el_manager.nim (f54a0366), beacon-chain/execution (7ac522d8), and
+executionclient/AbstractExecutionEngineClient.java (90ed09bb)."""
+
+
+@pytest.mark.parametrize("client", CALLED)
+async def test_no_call_of_a_consensus_client_is_unknown(client: str) -> None:
+    async with open_engine(load_network("hoodi")) as engine:
+        for method in CALLED[client]:
+            parameters = {"eth_getBlockByNumber": ["latest", False], "eth_getBlockByHash": ["0x" + "11" * 32, False]}
+            try:
+                await engine.call(method, *parameters.get(method, []))
+            except CallFailed as failure:
+                assert (failure.code, method in REFUSED) == (-32000, True)
+
+
+async def test_headers_are_asked_for_a_thousand_at_a_time() -> None:
+    """Prysm and Lodestar do."""
+    async with open_engine(network_from_genesis(VECTORS / "ethtest" / "genesis.json")) as client:
+        hashes = await send_chain(client, 315, 322)
+        state = {"headBlockHash": hexed(hashes[-1]), "safeBlockHash": hexed(bytes(32))}
+        state["finalizedBlockHash"] = state["safeBlockHash"]
+        await client.call("engine_forkchoiceUpdatedV3", state)
+        calls = [
+            {"jsonrpc": "2.0", "id": number, "method": "eth_getBlockByNumber", "params": [hex(number), False]}
+            for number in range(1000)
+        ]
+        _, body = await client.post(json.dumps(calls).encode())
+    answers = {each["id"]: each["result"] for each in json.loads(body)}
+    assert len(answers) == 1000
+    assert {number for number, block in answers.items() if block is not None} == set(range(315, 323))
+
+
 @pytest.mark.parametrize("method", REFUSED)
 async def test_what_needs_execution_is_refused_with_a_reason(method: str) -> None:
     async with open_engine(load_network("hoodi")) as client:
