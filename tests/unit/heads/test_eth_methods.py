@@ -142,10 +142,11 @@ async def test_no_call_of_a_consensus_client_is_unknown(client: str) -> None:
     async with open_engine(load_network("hoodi")) as engine:
         for method in CALLED[client]:
             parameters = {"eth_getBlockByNumber": ["latest", False], "eth_getBlockByHash": ["0x" + "11" * 32, False]}
-            try:
+            if method in REFUSED:
+                with pytest.raises(CallFailed, match="Server error"):
+                    await engine.call(method)
+            else:
                 await engine.call(method, *parameters.get(method, []))
-            except CallFailed as failure:
-                assert (failure.code, method in REFUSED) == (-32000, True)
 
 
 async def test_headers_are_asked_for_a_thousand_at_a_time() -> None:
