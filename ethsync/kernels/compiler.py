@@ -85,18 +85,19 @@ CACHE_DIRECTORY = cache_directory()
 class Column:
     """An array argument: C-contiguous, of this NumPy type and number of dimensions."""
 
-    type: str
+    type: np.dtype[Any]
     dimensions: int
     written: bool
 
     def words(self, value: Any) -> tuple[int, ...]:
-        """Address and shape of an array, as the machine code takes them. Raises TypeError for any other array."""
-        if type(value) is np.ndarray:
-            seen = value.__array_interface__
-            address, read_only = seen["data"]
-            fits = seen["typestr"] == self.type and len(seen["shape"]) == self.dimensions
-            if fits and seen["strides"] is None and not (self.written and read_only):
-                return (address, *seen["shape"])
+        """Address and shape of an array, as the machine code takes them. Raises TypeError for any other array.
+
+        Asked 20,000 times in a sync of 2.4 million leaves: `__array_interface__` would take twice as long.
+        """
+        if type(value) is np.ndarray and value.dtype == self.type and value.ndim == self.dimensions:
+            flags = value.flags
+            if flags.c_contiguous and (flags.writeable or not self.written):
+                return (value.ctypes.data, *value.shape)
         raise TypeError(
             f"not a C-contiguous{' writable' * self.written} {self.type} array of {self.dimensions} dimensions"
         )
@@ -113,16 +114,18 @@ class Number:
         return (bool(value) if self.is_truth else index(value),)
 
 
+_UINT8, _INT64, _UINT64 = np.dtype(np.uint8), np.dtype(np.int64), np.dtype(np.uint64)
+
 # An input buffer may be read-only.
-BYTES = Column("|u1", 1, False)
-ROWS = Column("|u1", 2, False)
-OUT_BYTES = Column("|u1", 1, True)
-OUT_ROWS = Column("|u1", 2, True)
-INTS = Column("<i8", 1, False)
-OUT_INTS = Column("<i8", 1, True)
-OUT_INT_ROWS = Column("<i8", 2, True)
-OUT_WORDS = Column("<u8", 1, True)
-OUT_WORD_ROWS = Column("<u8", 2, True)
+BYTES = Column(_UINT8, 1, False)
+ROWS = Column(_UINT8, 2, False)
+OUT_BYTES = Column(_UINT8, 1, True)
+OUT_ROWS = Column(_UINT8, 2, True)
+INTS = Column(_INT64, 1, False)
+OUT_INTS = Column(_INT64, 1, True)
+OUT_INT_ROWS = Column(_INT64, 2, True)
+OUT_WORDS = Column(_UINT64, 1, True)
+OUT_WORD_ROWS = Column(_UINT64, 2, True)
 INT = Number()
 BOOL = Number(is_truth=True)
 

@@ -8,7 +8,6 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numba
-import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.core.compiler_lock import global_compiler_lock
@@ -48,7 +47,7 @@ def emit(function: Callable[..., Any], arguments: Sequence[Column | Number]) -> 
 def _numba_type(argument: Column | Number) -> Any:
     if isinstance(argument, Number):
         return types.boolean if argument.is_truth else types.int64
-    element = from_dtype(np.dtype(argument.type))
+    element = from_dtype(argument.type)
     return types.Array(element, argument.dimensions, "C", readonly=not argument.written)
 
 
