@@ -129,7 +129,13 @@ def verify(datadir: Path, network: str | None, forks: tuple[str, ...], as_json: 
 
 @commands.command()
 @click.argument("account", metavar="ADDRESS|0xHASH")
-@click.option("--slot", "slots", multiple=True, metavar="N", help="A storage slot (number or 0x…); may be repeated.")
+@click.option(
+    "--slot",
+    "slots",
+    multiple=True,
+    metavar="N",
+    help="A storage slot: its number, decimal or 0x…, or hash:0x…; may be repeated.",
+)
 @click.option("--code", is_flag=True, help="Print the bytecode too.")
 @DATADIR
 @AS_JSON

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from ethsync.state.account import Account
 
+HASH = "hash:"
+"""Before the hash of a slot: 64 digits alone are a number, as in eth_getStorageAt."""
+
 
 def run(account: str, slots: tuple[str, ...], code: bool, path: Path, as_json: bool) -> int:
     """Print what is asked for; return 0. Raises NotHeld, VerificationFailed, ConfigError."""
@@ -37,18 +40,24 @@ def parse_account(text: str) -> bytes:
     return value
 
 
-def parse_slot(text: str) -> int:
-    """A slot's number, decimal or 0x…. Raises ConfigError."""
+def parse_slot(text: str) -> int | bytes:
+    """A slot's number, decimal or 0x…, or its hash (32 bytes) behind `hash:`. Raises ConfigError."""
     try:
-        number = int(text, 0)
+        slot = bytes.fromhex(text[len(HASH) :].removeprefix("0x")) if text.startswith(HASH) else int(text, 0)
     except ValueError:
-        number = -1
-    if not 0 <= number < 1 << 256:
-        raise ConfigError(f"'{text}' is not the number of a storage slot", hint="decimal, or 0x and hexadecimal digits")
-    return number
+        slot = -1
+    if (len(slot) != 32) if isinstance(slot, bytes) else not 0 <= slot < 1 << 256:
+        raise ConfigError(
+            f"'{text}' is not the number of a storage slot", hint="decimal, 0x…, or hash:0x… for its hash"
+        )
+    return slot
 
 
-def _collect(state: State, where: bytes, slots: list[int], code: bool) -> dict[str, Any]:
+def _slot_name(slot: int | bytes) -> str:
+    return f"0x{slot:x}" if isinstance(slot, int) else f"{HASH}0x{slot.hex()}"
+
+
+def _collect(state: State, where: bytes, slots: list[int | bytes], code: bool) -> dict[str, Any]:
     proof = state.proof(where, slots)
     account = proof.account
     facts: dict[str, Any] = {
@@ -62,7 +71,7 @@ def _collect(state: State, where: bytes, slots: list[int], code: bool) -> dict[s
         facts |= _account_facts(account)
     if slots:
         facts["slots"] = {
-            f"0x{number:x}": f"0x{slot.value:064x}" for number, slot in zip(slots, proof.slots, strict=True)
+            _slot_name(name): f"0x{slot.value:064x}" for name, slot in zip(slots, proof.slots, strict=True)
         }
     if code:
         facts["code"] = f"0x{state.code(where).hex()}"

@@ -19,6 +19,7 @@ from ethsync.store.datadir import open_datadir
 from ethsync.store.headers import HeaderStore
 from ethsync.store.schema import FACT_VERIFIED
 from ethsync.sync.chain import stored_pivot
+from ethsync.sync.snap import is_owed
 from ethsync.sync.verifier import verify
 from ethsync.ui.numbers import several
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from ethsync.store.datadir import Datadir
     from ethsync.store.schema import Format
     from ethsync.sync.verify import Findings
+
+
+INCOMPLETE = "the sync is not complete: run the same `ethsync snap` again to continue, it verifies at its end"
+DAMAGED = "run the same `ethsync snap` again; if that finds the same, sync into another --datadir; nothing was deleted"
 
 
 def run(path: Path, network: str | None, as_json: bool, forks: Sequence[str] = ()) -> int:
@@ -49,6 +54,7 @@ def run(path: Path, network: str | None, as_json: bool, forks: Sequence[str] = (
             raise
         if findings.problems:
             datadir.forget(FACT_VERIFIED)
+        owed = bool(findings.problems) and is_owed(datadir)
         store = HeaderStore(datadir.headers)
         headers = audit_headers(store, rules, lambda share: None) if rules is not None else None
         unaudited = store.top is not None and headers is None
@@ -64,6 +70,8 @@ def run(path: Path, network: str | None, as_json: bool, forks: Sequence[str] = (
     counts += f", {headers.headers:,} headers" if headers is not None and headers.headers else ""
     verdict = f"does not hold: {several(len(problems), 'problem', 'problems')}" if problems else "holds"
     click.echo(f"block {header.number}, state root 0x{header.state_root.hex()}: {counts}; {verdict}")
+    if findings.problems:
+        click.echo(INCOMPLETE if owed else DAMAGED)
     if unaudited:
         click.echo("headers were not looked at: name the genesis JSON of their network with --network")
     return 1 if problems else 0

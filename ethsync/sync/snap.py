@@ -23,19 +23,24 @@ from ethsync.store.schema import (
     FACT_RUNS,
     FACT_VERIFIED,
     FORMAT_VERSION,
+    MARKER,
     Format,
+    decode_marker,
 )
 from ethsync.store.writer import Writer, check_space, run_writer
 from ethsync.sync.chain import ChainOptions, open_chain, show_pivot, stored_moves, stored_pivot
 from ethsync.sync.changes import Changes
 from ethsync.sync.context import SyncContext
+from ethsync.sync.debts import open_debts
 from ethsync.sync.follow import run_following
+from ethsync.sync.leftovers import remove_unrecorded
 from ethsync.sync.meter import read_meters, run_meter
 from ethsync.sync.patience import PATIENCE
 from ethsync.sync.pipeline import download_state
 from ethsync.sync.progress import Limit, Phase, Progress
 from ethsync.sync.resume import read_kept
 from ethsync.sync.summary import open_summary
+from ethsync.sync.sweep import Sweep
 from ethsync.sync.verifier import verify_or_raise
 
 if TYPE_CHECKING:
@@ -131,6 +136,8 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
         async with open_summary(progress, options.datadir, stored_moves(datadir)):
             header = await _download(options, datadir, header, limiter, progress)
             if stored_verdict(datadir) is None:  # a pivot that moved has taken it away
+                if progress.restarts:
+                    await trio.to_thread.run_sync(remove_unrecorded, datadir, limiter=limiter)
                 await _verify(datadir, header, limiter, progress)
         return _done(datadir, header, progress)
 
@@ -169,6 +176,13 @@ def _done(datadir: Datadir, header: Header, progress: Progress) -> Verified:
 def is_complete(datadir: Datadir) -> bool:
     """Whether the whole state of the stored pivot is there and verified."""
     return stored_verdict(datadir) is not None and datadir.accounts.get(FACT_MIXED) is None
+
+
+def is_owed(datadir: Datadir) -> bool:
+    """Whether ranges of accounts, or what accounts name, are still to be downloaded. Raises DatadirDamaged."""
+    markers = (decode_marker(key, value) for key, value in datadir.accounts.scan(MARKER))
+    sweep = Sweep((marker.origin, marker.end) for marker in markers)
+    return not sweep.done or next(open_debts(datadir), None) is not None
 
 
 def stored_verdict(datadir: Datadir) -> Verified | None:
@@ -211,6 +225,9 @@ async def _download(
         context = SyncContext(datadir, writer, pool, changes, limiter, progress, options.patience)
         async with open_chain(context, options.network, options.chain, header, complete=complete) as chain:
             if not complete:
+                read_meters(
+                    progress, pool, writer, trio.current_time()
+                )  # the first line names the peers that there are
                 await download_state(context, chain.pivot, kept, progress.restarts + 1)
             if options.follow:
                 await _follow(options, context, chain)

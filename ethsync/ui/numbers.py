@@ -56,14 +56,16 @@ def clock(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return how long something took: `4.2 s`, `1 min 40 s`, `3 h 12 min`."""
+    """Return how long something took: `4.2 s`, `1 min 40 s`, `3 h 12 min`, `12 d 3 h`."""
     seconds = max(0.0, seconds)
     if seconds < 99.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole // 60 % 60} min"
+    if whole < 10 * 86400:
+        return f"{whole // 3600} h {whole // 60 % 60} min"
+    return f"{whole // 86400:,} d {whole // 3600 % 24} h"
 
 
 def span(low: float, high: float) -> str:

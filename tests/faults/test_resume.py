@@ -11,8 +11,12 @@ import trio
 
 from ethsync.errors import StateUnavailable
 from ethsync.serve.profiles import PROFILES
+from ethsync.state.pages import path_of
 from ethsync.state.view import StateView
-from tests.faults.syncing import Host, Synced, Watch, assert_state, open_hosts, sync, sync_from
+from ethsync.store.datadir import open_datadir
+from ethsync.store.schema import STORAGE_PAGE, TOP, storage_key
+from tests.faults.processes import run_ethsync
+from tests.faults.syncing import Host, Synced, Watch, assert_state, contents, open_hosts, sync, sync_from
 
 LITTLE = replace(PROFILES["geth"], most_bytes=8_000)
 """geth with small replies, so that a sync of the test state has some hundred."""
@@ -79,6 +83,40 @@ async def test_a_finished_sync_asks_nobody(state: StateView, tmp_path: Path) -> 
     again, (host,) = await sync(state, tmp_path / "d", "geth")
     assert again.verified == first.verified
     assert host.watch.connections == 0
+
+
+async def test_pages_that_no_record_speaks_for_are_named_by_verify_and_removed_by_the_next_sync(
+    state: StateView, tmp_path: Path
+) -> None:
+    first, _ = await sync(state, tmp_path / "d", "geth")
+    # Given pages of two accounts, one of which is small and one of which there is not, as a power cut can leave them
+    account = min(contents(state)[1])
+    for name in (account, bytes(32)):
+        with open_datadir(tmp_path / "d") as opened:
+            for family in (STORAGE_PAGE, TOP):
+                opened.storage.put(storage_key(family, name, path_of(account, 3)), b"nobody's")
+    # Then verification names them, and the state is no longer called verified
+    verdict = await run_ethsync("verify", "--datadir", str(tmp_path / "d"))
+    assert verdict.code == 1
+    for name in (account, bytes(32)):
+        assert f"account {name.hex()} has storage pages but no record of them" in verdict.output
+    assert verdict.output.splitlines()[-1].startswith("run the same `ethsync snap` again; if that finds the same, ")
+    # and the next sync removes them, and fetches nothing.
+    again, (host,) = await sync(state, tmp_path / "d", "geth")
+    await assert_state(again, state, tmp_path / "d")
+    assert again.verified is not None
+    assert first.verified is not None
+    assert again.verified.slots == first.verified.slots
+    assert host.watch.total_leaf_bytes == 0
+
+
+async def test_verify_in_the_middle_of_a_sync_says_that_it_is_not_complete(state: StateView, tmp_path: Path) -> None:
+    whole = await bytes_of_one_run(state, tmp_path / "undisturbed")
+    async with open_hosts(state, LITTLE) as (host,):
+        await stopped_after(host, whole // 2, tmp_path / "d")
+    verdict = await run_ethsync("verify", "--datadir", str(tmp_path / "d"))
+    assert verdict.code == 1
+    assert verdict.output.splitlines()[-1].startswith("the sync is not complete: run the same `ethsync snap` again")
 
 
 async def test_what_is_kept_is_shown_when_a_sync_goes_on(state: StateView, tmp_path: Path) -> None:

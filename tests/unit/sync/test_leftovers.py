@@ -21,7 +21,7 @@ from ethsync.store.schema import (
 )
 from ethsync.store.writer import Writer
 from ethsync.sync.accounts import AccountStage
-from ethsync.sync.leftovers import remove_leftovers
+from ethsync.sync.leftovers import remove_leftovers, remove_unrecorded
 from tests.unit.sync.storages import written
 from tests.unit.sync.test_late_replies import ACCOUNTS, account_stage, progress
 
@@ -89,3 +89,18 @@ async def test_accounts_that_come_again_bring_their_storage_anew(
     # Then nothing of it is left.
     assert list(datadir.accounts.scan(ACCOUNT_PAGE))
     assert held(datadir) == ([], [], [])
+
+
+@pytest.mark.parametrize("recorded", [[], [LOW], [HIGH], [LOW, HIGH], [INSIDE], [LOW, INSIDE, HIGH]])
+def test_pages_without_a_record_are_removed_and_no_others(datadir: Datadir, recorded: list[bytes]) -> None:
+    for account in (LOW, INSIDE, HIGH):
+        leave(datadir, account, 2)
+        if account not in recorded:
+            ledger = datadir.ledger.batch()
+            ledger.delete(RECORD + account)
+            datadir.ledger.commit(ledger)
+    before = {account: list(datadir.storage.scan(STORAGE_PAGE + account)) for account in recorded}
+    assert remove_unrecorded(datadir) == 3 - len(recorded)
+    assert list(datadir.storage.neighbourhoods()) == recorded
+    assert {account: list(datadir.storage.scan(STORAGE_PAGE + account)) for account in recorded} == before
+    assert remove_unrecorded(datadir) == 0

@@ -47,6 +47,7 @@ def test_times() -> None:
         "0:00:00",
     ]
     assert [numbers.duration(s) for s in (4.21, 100, 11_520, -1)] == ["4.2 s", "1 min 40 s", "3 h 12 min", "0.0 s"]
+    assert [numbers.duration(s) for s in (863_999, 864_000, 85_265_981)] == ["239 h 59 min", "10 d 0 h", "986 d 20 h"]
 
 
 @pytest.mark.parametrize(
