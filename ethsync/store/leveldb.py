@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ethsync.errors import DatadirBusy, DatadirDamaged, DiskFull, LocalProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from ethsync.store.patches import Overlay
@@ -42,6 +42,12 @@ class Batch:
     def put(self, key: bytes, value: bytes) -> None:
         """Set a key."""
         self.native.put(self._place(key), value)
+
+    def put_all(self, puts: Iterable[tuple[bytes, bytes]]) -> None:
+        """Set these keys."""
+        put, place = self.native.put, self._place
+        for key, value in puts:
+            put(place(key), value)
 
     def delete(self, key: bytes) -> None:
         """Remove a key, if it is there."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import trio
@@ -37,7 +38,7 @@ QUEUE_LENGTH = 1024
 """Batches waiting: most are small (a bundle, a paid debt), so bytes are what bounds the queue."""
 
 MOST_PUTS = 400
-"""Puts between two looks at the other tasks: well under 2 ms of the event loop."""
+"""Puts at a time, and after as many or up to twice as many a look at the other tasks: under 2 ms of the event loop."""
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class Write:
     """Bytes of keys and values."""
 
     def __post_init__(self) -> None:
-        self.size = sum(len(key) + len(value) for key, value in self.puts)
+        self.size = sum(map(len, chain.from_iterable(self.puts)))
 
 
 @dataclass(slots=True)
@@ -200,10 +201,12 @@ async def _write_all(batches: list[Write], limiter: trio.CapacityLimiter, statis
             written += batch.size
             for key in batch.deletes:
                 filled.delete(key)
-            for key, value in batch.puts:
-                filled.put(key, value)
-                count += 1
-                if count % MOST_PUTS == 0:
+            for first in range(0, len(batch.puts), MOST_PUTS):
+                puts = batch.puts[first : first + MOST_PUTS]
+                filled.put_all(puts)
+                count += len(puts)
+                if count >= MOST_PUTS:
+                    count = 0
                     await trio.lowlevel.checkpoint()
         await trio.to_thread.run_sync(database.commit, filled, limiter=limiter)
         statistics.batches += 1
