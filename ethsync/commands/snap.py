@@ -6,8 +6,10 @@ import gc
 import os
 import signal
 import tempfile
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,7 @@ from ethsync.commands.targets import parse_target
 from ethsync.errors import ConfigError, EthsyncError
 from ethsync.fork_overrides import with_overrides
 from ethsync.heads.source import FixedHead
-from ethsync.logs import LogFormat, configure_logging
+from ethsync.logs import LogFormat, configure_logging, json_line
 from ethsync.networks import BUILT_IN, Network, check_private, load_network
 from ethsync.peers.slots import MOST_PEERS
 from ethsync.serve.spec import DEMO_SPEC
@@ -32,7 +34,7 @@ from ethsync.sync.heads import parse_head
 from ethsync.sync.progress import Phase, Progress
 from ethsync.sync.snap import SnapOptions, Verified, run_snap
 from ethsync.ui.display import run_display
-from ethsync.ui.lines import kept_line, success_line
+from ethsync.ui.lines import held_line, kept_line, success_line
 from ethsync.ui.machine import read_machine, read_resources, utc_now
 from ethsync.ui.measure import LoopLag, PeakMemory, run_memory_sampler
 from ethsync.ui.report import build_report, write_report
@@ -139,6 +141,7 @@ def _first(errors: BaseExceptionGroup[EthsyncError]) -> EthsyncError:
 
 async def _sync(command: SnapCommand, progress: Progress) -> None:
     async with _options(command) as options:
+        options = replace(options, holds=partial(_say_held, progress, LogFormat(command.log_format)))
         progress.started = trio.current_time()
         async with trio.open_nursery() as nursery:
             show = await nursery.start(_display_scope, progress, LogFormat(command.log_format))
@@ -195,13 +198,19 @@ async def _options(command: SnapCommand) -> AsyncIterator[SnapOptions]:
             raise ConfigError("--head hash: names one block, which is followed no further", hint=CHOICES)
         yield SnapOptions(
             network, peers, chain, place, command.min_free, command.patience, finding=finding, follow=command.follow,
-            holds=_say_held, eip7542=command.eip7542,
+            eip7542=command.eip7542,
         )  # fmt: skip
 
 
-def _say_held(verified: Verified) -> None:
+def _say_held(progress: Progress, log_format: LogFormat, verified: Verified) -> None:
     """A line for each block while following."""
-    click.echo(f"block {verified.block_number} held: state root {verified.state_root}", err=True)
+    if progress.followed is None:
+        raise AssertionError("a block is said to be held once it is")
+    now = time.time()
+    text = held_line(progress.followed, verified.state_root, now - progress.block_time)
+    if log_format is LogFormat.JSON:
+        text = json_line(now, "info", "ethsync.follow", text, {"held": asdict(progress.followed)})
+    click.echo(text, err=True)
 
 
 def _protocols(command: SnapCommand, network: Network) -> frozenset[str]:

@@ -68,7 +68,8 @@ def collect(datadir: Datadir, now: float) -> dict[str, Any]:
         "healing": _healing(datadir),
         "headers": _headers(HeaderStore(datadir.headers)),
         "accounts": {
-            "stored": sum(marker.leaves for marker in kept.markers),
+            # Markers are the download's; healing and following have changed the pages since.
+            "stored": verified.accounts if verified is not None else sum(marker.leaves for marker in kept.markers),
             "bytes": sum(marker.size for marker in kept.markers),
             "key_space": sweep.stored / KEY_SPACE,
             "ranges_missing": sweep.open_gaps,
@@ -98,7 +99,9 @@ def running_lines(path: str, said: dict[str, Any], now: float) -> list[str]:
     if block is not None:
         lines.append(_block_line(block))
     if said["held"] is not None:
-        lines.append(f"held       the whole state of block {said['held']}")
+        lag = said.get("behind")
+        behind = f", {several(lag, 'block', 'blocks')} behind the head" if lag is not None else ""
+        lines.append(f"held       the whole state of block {said['held']}{behind}")
     headers = said["headers"]
     if headers["held"] or headers["left"]:
         lines.append(f"headers    {headers['held']:,} held, {headers['left']:,} left")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ethsync.errors import ConfigError, DatadirBusy, DatadirMismatch, DiskFull
@@ -44,6 +44,9 @@ DATABASES = {
 merged with it, so fewer, larger flushes write less; codes and patches come in random
 order, for which this counts most."""
 
+FOLLOWED_BUFFERS = {"bundles": 32 << 20}
+"""Other buffers for a directory that is to be followed: bundles that are folded are merged half as often."""
+
 LOCK_FILE = "LOCK"
 MARK = "ethsync"
 """A directory with this file is ours; we never create databases in one that holds something else."""
@@ -78,8 +81,11 @@ class Datadir:
                 database.overlay = Overlay(self.patches, layer) if is_patched else None
 
     def forget(self, fact: bytes) -> None:
-        """Remove a fact about the state, also where following has changed it, and force that to the disk."""
-        for database, key in ((self.patches, patched_key(LAYERS["accounts"], fact)), (self.accounts, fact)):
+        """Remove a fact about the state, also where following has changed it, and force that to the disk.
+
+        What following says of it goes last: an older fact would show instead.
+        """
+        for database, key in ((self.accounts, fact), (self.patches, patched_key(LAYERS["accounts"], fact))):
             batch = database.batch()
             batch.delete(key)
             database.commit(batch, sync=True)
@@ -93,12 +99,12 @@ class Datadir:
 
 
 @contextmanager
-def open_datadir(path: Path, create: Format | None = None) -> Iterator[Datadir]:
+def open_datadir(path: Path, create: Format | None = None, *, followed: bool = False) -> Iterator[Datadir]:
     """Open a data directory for this process alone.
 
-    With `create` a missing directory is made for that network, and an existing one must belong to it. Raises
-    ConfigError (there is none), DatadirBusy, DatadirMismatch (other network, newer format), DatadirDamaged. Nothing is
-    ever deleted.
+    With `create` a missing directory is made for that network, and an existing one must belong to it. followed: it is
+    tuned for following. Raises ConfigError (there is none), DatadirBusy, DatadirMismatch (other network, newer format),
+    DatadirDamaged. Nothing is ever deleted.
     """
     if create is None and not (path / MARK).exists():
         raise ConfigError(f"{path} is not a data directory", hint="name the --datadir of an earlier `ethsync snap`")
@@ -108,7 +114,12 @@ def open_datadir(path: Path, create: Format | None = None) -> Iterator[Datadir]:
         claim(path)
         with _explained(path):
             stack.enter_context(_locked(path))
-        opened = {name: _open(stack, path / name, create is not None, shape) for name, shape in DATABASES.items()}
+        buffers = FOLLOWED_BUFFERS if followed else {}
+        shapes = {
+            name: replace(shape, write_buffer=buffers.get(name, shape.write_buffer))
+            for name, shape in DATABASES.items()
+        }
+        opened = {name: _open(stack, path / name, create is not None, shape) for name, shape in shapes.items()}
         found = _check_format(path, opened["accounts"], create)
         datadir = Datadir(path, found, **opened)
         datadir.lay_over()

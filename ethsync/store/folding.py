@@ -15,15 +15,16 @@ from ethsync.store.patches import STEP, STEP_BYTES, Kind, Overlay, patched
 from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, STORAGE_PAGE, TOP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ethsync.store.datadir import Datadir
     from ethsync.store.leveldb import Database
     from ethsync.store.patches import Patch
 
-SWEPT = 2
+SWEPT = 1.5
 """Bytes of pages that are folded with each step, as a multiple of what the step wrote: pages are folded when patches
-of half their size have come together, on average, and a byte of patches is written twice more in folding."""
+of two thirds of their size have come together, on average. With 2 a block is 10.2 MB in the long run, with 1.5 it is
+7.8, with 1 it is 7.4 (docs/benchmarks.md), and the fewer are folded the more there is to be read."""
 
 HOT_PART = 1
 """A page is folded out of turn when its patches exceed this multiple of it: some change with every block."""
@@ -46,11 +47,16 @@ class _Ripe:
     key: bytes
 
 
-def fold_some(datadir: Datadir, changed: Iterable[Patch]) -> int:
+def _nothing() -> None:
+    """Nobody wants it to stop."""
+
+
+def fold_some(datadir: Datadir, changed: Iterable[Patch], check: Callable[[], None] = _nothing) -> int:
     """Fold what is due after a step that changed this; return the bytes written.
 
     Folding goes through the pages in the order of their keys, round and round: written in that order they cost LevelDB
-    little more than their size, in random order several times that.
+    little more than their size, in random order several times that. `check` is called every few megabytes; folding can
+    be left off at any moment by raising there.
     """
     written = 0
     sizes = dict.fromkeys(FOLDED, 0)
@@ -61,8 +67,8 @@ def fold_some(datadir: Datadir, changed: Iterable[Patch]) -> int:
             if _is_hot(datadir, patch):
                 ripe += _with_top(patch.layer, patch.key)
     for layer, size in sizes.items():
-        written += _sweep(datadir, layer, size * SWEPT)
-    return written + _fold(datadir, iter(ripe))
+        written += _sweep(datadir, layer, int(size * SWEPT), check)
+    return written + _fold(datadir, iter(ripe), check)
 
 
 def _is_hot(datadir: Datadir, patch: Patch) -> bool:
@@ -82,7 +88,7 @@ def _database(datadir: Datadir, layer: bytes) -> Database:
     return found
 
 
-def _sweep(datadir: Datadir, layer: bytes, budget: int) -> int:
+def _sweep(datadir: Datadir, layer: bytes, budget: int, check: Callable[[], None]) -> int:
     """Fold the next pages of a layer that have patches, up to so many bytes."""
     if not budget:
         return 0
@@ -97,17 +103,17 @@ def _sweep(datadir: Datadir, layer: bytes, budget: int) -> int:
     else:
         cursor = b""
     datadir.patches.put(CURSOR + layer, cursor)
-    return _fold(datadir, iter(ripe))
+    return _fold(datadir, iter(ripe), check)
 
 
-def fold_all(datadir: Datadir) -> int:
+def fold_all(datadir: Datadir, check: Callable[[], None] = _nothing) -> int:
     """Fold everything, so that nothing is laid over the databases any more: before they are changed in another way.
 
-    The step itself goes last. Returns the bytes written.
+    The step itself goes last. `check`: see `fold_some`; on mainnet there are gigabytes. Returns the bytes written.
     """
     if datadir.patches.get(STEP) is None:
         return 0
-    written = _fold(datadir, (_Ripe(key[:1], key[1:-STEP_BYTES]) for key, _ in _records(datadir)))
+    written = _fold(datadir, (_Ripe(key[:1], key[1:-STEP_BYTES]) for key, _ in _records(datadir)), check)
     batch = datadir.patches.batch()
     batch.delete(STEP)
     for layer in FOLDED:
@@ -122,10 +128,11 @@ def _records(datadir: Datadir) -> Iterator[tuple[bytes, bytes]]:
         yield from ((layer + key, value) for key, value in datadir.patches.scan(layer, keys_only=True))
 
 
-def _fold(datadir: Datadir, ripe: Iterator[_Ripe]) -> int:
+def _fold(datadir: Datadir, ripe: Iterator[_Ripe], check: Callable[[], None]) -> int:
     written = 0
     distinct = _distinct(ripe)
     while part := list(islice(distinct, FOLDED_AT_ONCE)):
+        check()
         written += _fold_part(datadir, part)
     return written
 

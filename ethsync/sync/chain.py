@@ -72,6 +72,12 @@ class Chain:
         """The trusted heads. Only where they move."""
         return self._moves().chooser.feed
 
+    @property
+    def head_number(self) -> int:
+        """Number of the newest trusted head whose header is known. Only where they move."""
+        head = self._moves().chooser.head
+        return head.number if head is not None else self.pivot.header.number
+
     def _moves(self) -> Mover:
         if self._mover is None:
             raise LocalProtocolError("a fixed head cannot be followed")

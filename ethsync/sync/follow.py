@@ -9,7 +9,9 @@ again; until that is done, and only then, the directory is not of one block, and
 from __future__ import annotations
 
 import json
+import logging
 import time
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ from ethsync.store.schema import FACT_DEPTH, FACT_MIXED, FACT_PIVOT, FACT_RUNS, 
 from ethsync.sync.download import Download, run_download
 from ethsync.sync.local_trie import LocalTrie, local_accounts
 from ethsync.sync.patience import Patience
+from ethsync.sync.progress import Followed
 from ethsync.sync.reconcile import Steps, reconcile
 from ethsync.sync.step import Step, StepTooLarge
 
@@ -34,6 +37,18 @@ if TYPE_CHECKING:
     from ethsync.sync.context import SyncContext
     from ethsync.sync.step import Totals
     from ethsync.wire.headers import Header
+
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taken:
+    """A step that is on the disk: the account trie then, what it changed, and what is to be said of it."""
+
+    accounts: LocalTrie
+    patches: list[Patch]
+    followed: Followed
 
 
 async def run_following(
@@ -58,7 +73,8 @@ async def run_following(
             await context.writer.settle(datadir.ledger)
             await verify(chain.pivot.header)
         too_far = await _follow(context, chain, holds)
-        await trio.to_thread.run_sync(fold_all, datadir)
+        log.warning("the way to block %d is too long for one step: it is healed in place", too_far.number)
+        await trio.to_thread.run_sync(fold_all, datadir, trio.from_thread.check_cancelled)
         await chain.heal_in_place(too_far)
         await _heal_in_place(context, chain)
 
@@ -77,19 +93,37 @@ async def _follow(context: SyncContext, chain: Chain, holds: Callable[[Header], 
     accounts = await trio.to_thread.run_sync(_local_accounts, context.datadir, limiter=context.limiter)
     progress = context.progress
     held, too_far = chain.pivot.header, None
+    progress.followed = Followed(held.number, chain.head_number)
+    chain.feed.held = held
+    holds(held)
     while too_far is None:
-        chain.feed.held = held
-        holds(held)
         wanted = await chain.other_than(held)
         try:
             taken = await _take_step(context, chain, wanted, accounts)
-            if taken is not None:
-                accounts, held, progress.trouble = taken, wanted, ""
         except* StepTooLarge:
             too_far = wanted
         except* StateUnavailable as error:
-            progress.trouble = str(error.exceptions[0])
+            progress.unserved = str(_first(error))
+            log.warning("block %d stays held, the next is tried again: %s", held.number, progress.unserved)
+        else:
+            if taken is not None:
+                accounts, held, progress.followed, progress.unserved = taken.accounts, wanted, taken.followed, ""
+                chain.feed.held = held
+                holds(held)  # before anything waits: whoever interrupts us is told where the state stands
+                await _fold_some(context, taken.patches)
     return too_far
+
+
+def _first(error: BaseExceptionGroup[StateUnavailable]) -> StateUnavailable:
+    """The first error of a group of groups."""
+    found = error.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+async def _fold_some(context: SyncContext, patches: list[Patch]) -> None:
+    """Fold what is due after a step; it can be interrupted."""
+    fold = partial(fold_some, context.datadir, patches, trio.from_thread.check_cancelled)
+    context.writer.statistics.bytes += await trio.to_thread.run_sync(fold, limiter=context.limiter)
 
 
 def _local_accounts(datadir: Datadir) -> LocalTrie:
@@ -99,20 +133,25 @@ def _local_accounts(datadir: Datadir) -> LocalTrie:
     return local_accounts(datadir, depth[0])
 
 
-async def _take_step(context: SyncContext, chain: Chain, header: Header, accounts: LocalTrie) -> LocalTrie | None:
-    """Fetch, prove and write what differs between the state held and that of a block. Returns the account trie then.
+async def _take_step(context: SyncContext, chain: Chain, header: Header, accounts: LocalTrie) -> Taken | None:
+    """Fetch, prove and write what differs between the state held and that of a block.
 
     None if its state is served no more and another block is wanted. Raises StateUnavailable, StepTooLarge in groups.
     """
+    begun = trio.current_time()
     step = Step(context, header, accounts)
     if header.state_root != accounts.root and not await _fetch(context, chain, header, step):
         return None
     new = await trio.to_thread.run_sync(step.prove, limiter=context.limiter)
     patches = await trio.to_thread.run_sync(step.patches, limiter=context.limiter)
     await context.writer.reached(context.datadir.codes)
-    write = partial(write_step, context.datadir, header, patches, step.totals)
-    context.writer.statistics.bytes += await trio.to_thread.run_sync(write, limiter=context.limiter)
-    return new
+    totals = step.totals
+    write = partial(write_step, context.datadir, header, patches, totals)
+    size = await trio.to_thread.run_sync(write, limiter=context.limiter)
+    context.writer.statistics.bytes += size
+    seconds = trio.current_time() - begun
+    counts = totals.touched_accounts, totals.touched_slots, totals.codes
+    return Taken(new, patches, Followed(header.number, chain.head_number, *counts, size, seconds))
 
 
 async def _fetch(context: SyncContext, chain: Chain, header: Header, step: Step) -> bool:
@@ -155,7 +194,7 @@ def write_step(datadir: Datadir, header: Header, patches: list[Patch], totals: T
     size = fill(batch, last_step(datadir.patches) + 1, [*patches, *facts])
     datadir.patches.commit(batch, sync=True)
     datadir.lay_over()
-    return size + fold_some(datadir, patches)
+    return size
 
 
 def _verdict(datadir: Datadir, header: Header, totals: Totals) -> bytes:

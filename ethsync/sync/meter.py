@@ -43,7 +43,7 @@ def read_meters(progress: Progress, pool: PeerPool, writer: Writer, now: float) 
     progress.warning = (pool.fork_hint() if pool.fork_hint is not None else None) or ""
     progress.dropped = pool.dropped.all()
     progress.limit = _limit(progress, writer)
-    progress.trouble = "" if pool.peers else _trouble(pool, now)
+    progress.trouble = progress.unserved if pool.peers else _trouble(pool, now)
 
 
 def _trouble(pool: PeerPool, now: float) -> str:

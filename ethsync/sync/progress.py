@@ -67,6 +67,28 @@ class PeerView:
     """Who named it, such as "discv5"."""
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A block whose state is held while following. The counts and seconds are of the step to it; 0 for the first."""
+
+    number: int
+    head: int
+    """Number of the newest trusted head then."""
+    accounts: int = 0
+    slots: int = 0
+    codes: int = 0
+    """New ones."""
+    bytes: int = 0
+    """Of its patches."""
+    seconds: float = 0.0
+    """From when it was wanted until it was on the disk."""
+
+    @property
+    def behind(self) -> int:
+        """Blocks between it and the head."""
+        return max(0, self.head - self.number)
+
+
 @dataclass(slots=True)
 class Progress:
     """A sync's counters."""
@@ -117,5 +139,9 @@ class Progress:
     """The nodes found, dialled, connected and serving."""
     warning: str = ""
     """A sentence about something that a person should look into; empty if there is nothing."""
+    unserved: str = ""
+    """Why the next block's state cannot be had while following; empty if it can."""
+    followed: Followed | None = None
+    """The block that is held while following, and the step to it."""
     trouble: str = ""
     """A sentence about what is wrong right now, such as why no peer is connected; empty if nothing is."""

@@ -109,9 +109,9 @@ async def _follow(options: SnapOptions, context: SyncContext, chain: Chain) -> N
 
 
 @asynccontextmanager
-async def _opened(path: Path, form: Format) -> AsyncIterator[Datadir]:
+async def _opened(path: Path, form: Format, *, followed: bool) -> AsyncIterator[Datadir]:
     """Open the data directory in a thread: LevelDB may have a log to replay."""
-    manager = open_datadir(path, form)
+    manager = open_datadir(path, form, followed=followed)
     datadir = await trio.to_thread.run_sync(manager.__enter__)
     try:
         yield datadir
@@ -127,7 +127,7 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
     """
     network = options.network
     form = Format(FORMAT_VERSION, network.name, network.chain_id, f"0x{network.genesis_hash.hex()}")
-    async with _opened(options.datadir, form) as datadir:
+    async with _opened(options.datadir, form, followed=options.follow) as datadir:
         header = stored_pivot(datadir)
         if header is not None and options.chain.is_fixed_at(header) and stored_verdict(datadir) is not None:
             return _done(datadir, header, progress)
@@ -210,7 +210,9 @@ async def _download(
     changes = Changes()
     complete = options.follow and header is not None and is_complete(datadir)
     if not complete:
-        await trio.to_thread.run_sync(fold_all, datadir)  # what follows changes pages themselves
+        await trio.to_thread.run_sync(
+            fold_all, datadir, trio.from_thread.check_cancelled
+        )  # what follows changes pages themselves
     known = (header.number, header.timestamp) if header is not None else (LATER_THAN_ANY_FORK, int(time.time()))
     pool = PeerPool(changes.ring, ChainView(options.network, *known, eip7542=options.eip7542))
     kept = await trio.to_thread.run_sync(read_kept, datadir, trio.from_thread.check_cancelled)

@@ -33,6 +33,8 @@ class StagedTrie:
     local: LocalTrie
     changes: dict[PagePath, bytes | None] = field(default_factory=dict)
     tops: dict[PagePath, Top | None] = field(default_factory=dict)
+    touched: int = 0
+    """Leaves that are others than before, there or not."""
     more: int = 0
     """Leaves that there are more than before."""
     more_bytes: int = 0
@@ -44,6 +46,7 @@ class StagedTrie:
             raise LocalProtocolError(f"page {page.path} was finished twice in one step")
         change = _change(page) if page.value is not None else None
         self.changes[page.path], self.tops[page.path] = change, page.top
+        self.touched += len({*map(page.gone.key, range(len(page.gone))), *map(page.come.key, range(len(page.come)))})
         self.more += len(page.come) - len(page.gone)
         self.more_bytes += int(page.come.lengths.sum()) - int(page.gone.lengths.sum())
         return len(change or b"") + len(page.top.encode() if page.top is not None else b"") + 2 * len(page.path.stored)

@@ -93,6 +93,9 @@ class Totals:
     slots: int = 0
     contracts: int = 0
     codes: int = 0
+    touched_accounts: int = 0
+    """Accounts that are others than before, there or not."""
+    touched_slots: int = 0
 
 
 class Step:
@@ -192,7 +195,7 @@ class Step:
     def patches(self) -> list[Patch]:
         """All changes to what is stored. Runs in a thread, after `prove`."""
         found = list(self._accounts.patches(LAYERS["accounts"], ACCOUNT_PAGE, TOP))
-        self.totals.accounts = self._accounts.more
+        self.totals.accounts, self.totals.touched_accounts = self._accounts.more, self._accounts.touched
         self.totals.codes = self._context.progress.codes.items - self._codes_before
         tries: dict[PagePath, dict[bytes, ChangedTrie]] = {}
         for contract in self._changed:
@@ -216,6 +219,7 @@ class Step:
         had, has = contract.bundled or contract.record is not None, contract.root is not None
         self.totals.contracts += has - had
         self.totals.slots += contract.staged.more if contract.staged is not None else -contract.slots
+        self.totals.touched_slots += contract.staged.touched if contract.staged is not None else contract.slots
 
     def _changed_bundle(self, page: PagePath, changes: dict[bytes, ChangedTrie]) -> Patch:
         left = self._bundles[page] - changes.keys()

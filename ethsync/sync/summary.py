@@ -22,6 +22,9 @@ VERSION = 1
 INTERVAL = 10.0
 """Seconds between two writings: a kilobyte, and as stale as a person at a terminal will put up with."""
 
+LOOK = 1.0
+"""Seconds between two looks at whether another block is held, or another phase begun: that is written at once."""
+
 
 def summary(progress: Progress, moves_before: int, now: float) -> dict[str, Any]:
     """The present state of a sync, named as by `ethsync status`. `now`: Unix seconds; moves_before: of earlier runs."""
@@ -41,6 +44,7 @@ def summary(progress: Progress, moves_before: int, now: float) -> dict[str, Any]
             "moves": moves_before + progress.pivot_moves,
         },
         "held": progress.held_number,
+        "behind": progress.followed.behind if progress.followed is not None else None,
         "healing": {"equal": progress.healed} if progress.phase is Phase.HEALING else None,
         "headers": {"held": headers.items, "left": headers.owed},
         "accounts": {"stored": accounts.items, "bytes": accounts.bytes, "key_space": progress.key_space},
@@ -49,6 +53,10 @@ def summary(progress: Progress, moves_before: int, now: float) -> dict[str, Any]
         "peers": len(progress.peers),
         "trouble": progress.trouble or None,
     }
+
+
+def _place(progress: Progress) -> tuple[Phase, int | None]:
+    return progress.phase, progress.held_number
 
 
 def read_summary(directory: Path) -> dict[str, Any] | None:
@@ -64,9 +72,12 @@ async def open_summary(progress: Progress, directory: Path, moves_before: int) -
         await trio.to_thread.run_sync(write_json, directory / FILE, summary(progress, moves_before, time.time()))
 
     async def keep() -> None:
+        said, written_at = _place(progress), trio.current_time()
         while True:
-            await trio.sleep(INTERVAL)
-            await write()
+            await trio.sleep(LOOK)
+            if _place(progress) != said or trio.current_time() >= written_at + INTERVAL:
+                said, written_at = _place(progress), trio.current_time()
+                await write()
 
     await write()
     async with trio.open_nursery() as nursery:

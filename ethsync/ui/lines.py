@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ethsync.sync.progress import Limit, Phase, Progress
+from ethsync.sync.progress import Followed, Limit, Phase, Progress
 from ethsync.ui import numbers
 from ethsync.ui.search import census_fields, dialled_text, found_text, peers_text
 from ethsync.ui.snapshot import PHASES, Row, Snapshot
@@ -133,6 +133,22 @@ def success_line(progress: Progress, now: float) -> str:
         f" in {numbers.duration(seconds)} ({numbers.scaled(fetched / seconds)} leaves/s,"
         f" {numbers.size(progress.wire_bytes / seconds)}/s{before})"
     )
+
+
+def held_line(followed: Followed, state_root: str, age: float) -> str:
+    """Return the line of a block whose state is held while following. `age`: of the block, in seconds."""
+    parts = [f"block {followed.number} held"]
+    if followed.seconds:
+        changed = (
+            f"{numbers.several(followed.accounts, 'account', 'accounts')} and "
+            f"{numbers.several(followed.slots, 'slot', 'slots')} changed"
+        )
+        codes = f", {numbers.several(followed.codes, 'new code', 'new codes')}" if followed.codes else ""
+        parts.append(f"{changed}{codes} in {followed.seconds:.1f} s, {numbers.size(followed.bytes)}")
+    lag = numbers.several(followed.behind, "block", "blocks")
+    parts.append(f"{lag} behind the head, {numbers.duration(max(0.0, age))} old")
+    parts.append(f"state root {state_root}")
+    return " | ".join(parts)
 
 
 def kept_line(progress: Progress) -> str:

@@ -25,7 +25,7 @@ from ethsync.state.columns import Leaves, leaves_of
 from ethsync.state.pages import PagePath, decode_bundle, path_of, stored_path
 from ethsync.state.view import StateView
 from ethsync.store.datadir import LAYERS, PATCHES, Datadir, open_datadir
-from ethsync.store.folding import fold_all
+from ethsync.store.folding import fold_all, fold_some
 from ethsync.store.merging import ChangedTrie, encode_changed_tries
 from ethsync.store.patches import Kind, Patch
 from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, RECORD, STORAGE_PAGE, TOP, account_key, decode_record
@@ -148,7 +148,7 @@ async def check(datadir: Datadir) -> None:
 def main(place: Path, blocks: int) -> None:
     """Measure."""
     create_synthetic(SPEC, place)
-    with open_datadir(place) as datadir:
+    with open_datadir(place, followed=True) as datadir:
         fold_all(datadir)
         world = survey(datadir)
         timed("accounts read without patches", lambda: read_all(datadir))
@@ -159,6 +159,7 @@ def main(place: Path, blocks: int) -> None:
             patches = world.changed_accounts() + world.changed_slots() + world.changed_bundles()
             begun = time.process_time()
             size = write_step(datadir, StateView(datadir).header, patches, Totals())
+            size += fold_some(datadir, patches)
             logical += size
             records += len(patches)
             if number % 20 == 0 or number == 1:

@@ -14,6 +14,7 @@ from ethsync.serve.small_state import StatedAccount
 from ethsync.serve.snap import serve
 from ethsync.state.view import StateView
 from ethsync.store.datadir import Datadir, open_datadir
+from ethsync.store.folding import fold_some
 from ethsync.store.patches import Patch
 from ethsync.store.schema import FACT_DEPTH
 from ethsync.store.writer import run_writer
@@ -36,6 +37,7 @@ Writes = Callable[[Datadir, StateView, list[Patch], Step], None]
 def write(datadir: Datadir, state: StateView, patches: list[Patch], step: Step) -> None:
     """Write a proven step, as following does."""
     write_step(datadir, state.header, patches, step.totals)
+    fold_some(datadir, patches)
 
 
 async def take_step(datadir: Datadir, state: StateView, writes: Writes = write) -> LocalTrie:

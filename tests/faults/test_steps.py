@@ -45,3 +45,28 @@ async def test_steps_lead_from_block_to_block(seed: int, tmp_path: Path) -> None
         assert datadir.accounts.overlay is None
     with opened(tmp_path / "4") as state:
         await assert_holds(tmp_path / "d", state)
+
+
+async def test_folding_can_be_left_off_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a state with patches on many pages, and little folded at a time
+    monkeypatch.setattr("ethsync.store.folding.FOLDED_AT_ONCE", 5)
+    rng = Random(7)
+    accounts = [some_account(rng) for _ in range(200)]
+    create(tmp_path / "d", accounts)
+    create(tmp_path / "1", changed(rng, accounts, 0.3))
+    looks = iter(range(4))
+
+    def interrupt() -> None:
+        if next(looks) == 3:
+            raise KeyboardInterrupt
+
+    with opened(tmp_path / "1") as state:
+        with open_datadir(tmp_path / "d") as datadir:
+            await take_step(datadir, state)
+            before = sum(1 for _ in datadir.patches.scan(b""))
+            # when folding all of them is interrupted, then some are folded and some are not,
+            with pytest.raises(KeyboardInterrupt):
+                fold_all(datadir, interrupt)
+            assert 0 < sum(1 for _ in datadir.patches.scan(b"")) < before
+        # and it is the same state.
+        await assert_holds(tmp_path / "d", state)
