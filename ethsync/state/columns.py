@@ -6,6 +6,7 @@ message that brought them.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -65,14 +66,7 @@ class Leaves:
 
     def find(self, key: bytes) -> int:
         """Return the first row whose key is at or after `key` (binary search)."""
-        low, high = 0, len(self)
-        while low < high:
-            middle = (low + high) // 2
-            if self.key(middle) < key:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        return bisect_left(range(len(self)), key, key=self.key)
 
     def compact(self) -> Leaves:
         """Copy into buffers of exactly the needed size, so that a large message is not kept alive by a few leaves."""

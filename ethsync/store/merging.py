@@ -9,6 +9,7 @@ Applying the same changes twice is the same as applying them once.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,14 +54,7 @@ class _Rows:
 
     def find(self, key: bytes) -> int:
         """The first row at or after a key."""
-        low, high = 0, len(self)
-        while low < high:
-            middle = (low + high) // 2
-            if self.key(middle) < key:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        return bisect_left(range(len(self)), key, key=self.key)
 
 
 def _read_page(page: bytes) -> tuple[int, _Rows]:

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from random import Random
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 import pytest
 import trio
 
 from ethsync.errors import Disproved, MalformedMessage
 from ethsync.hashing import keccak256
-from ethsync.kernels.trie import SLIM_ACCOUNT
 from ethsync.peers.track import Outcome
-from ethsync.state.pages import decode_bundle, decode_pages, path_of, stored_path
+from ethsync.state.pages import decode_bundle, path_of
 from ethsync.store.datadir import Datadir
-from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, CODE, FACT_DEPTH, PAID, account_key
+from ethsync.store.schema import BUNDLE, CODE, FACT_DEPTH, PAID, account_key
 from ethsync.store.writer import Writer
-from ethsync.sync.accounts import AccountJob, AccountStage
+from ethsync.sync.accounts import AccountStage
 from ethsync.sync.big_contracts import RangeJob
 from ethsync.sync.bytecodes import CodeStage
-from ethsync.sync.debts import DebtBook, PageDebt, PageNeeds
+from ethsync.sync.debts import DebtBook, PageDebt
 from ethsync.sync.progress import Progress
 from ethsync.sync.storage import StorageStage, TriesJob
-from ethsync.sync.sweep import Sweep
 from tests.oracles import messages
 from tests.oracles.accounts import Account
-from tests.oracles.tries import proof_of, trie_of
+from tests.unit.sync.account_ranges import ACCOUNTS, assert_all_accounts_once
 from tests.unit.sync.storages import cut_off, storage, whole, written
 from tests.unit.sync.test_big_contracts import stored_record, stored_root, stored_slots, synced
+
+Job = TypeVar("Job")
 
 BUDGET = 128 << 10
 STATE_ROOT = b"\x77" * 32
@@ -37,11 +39,6 @@ BIG = storage(1, 200)
 
 
 @pytest.fixture
-def progress() -> Progress:
-    return Progress(0.0)
-
-
-@pytest.fixture
 def debts(datadir: Datadir, writer: Writer) -> DebtBook:
     return DebtBook(datadir, writer)
 
@@ -49,6 +46,25 @@ def debts(datadir: Datadir, writer: Writer) -> DebtBook:
 @pytest.fixture
 def stage(datadir: Datadir, writer: Writer, progress: Progress, debts: DebtBook) -> StorageStage:
     return StorageStage(STATE_ROOT, datadir, writer, trio.CapacityLimiter(2), progress, debts)
+
+
+def in_vain(give_back: Callable[[Job], None], job: Job) -> Job:
+    """A request that got no answer in time: what it asks for may be asked of others."""
+    give_back(job)
+    return job
+
+
+async def outcomes_at_once(*answers: Callable[[], Awaitable[Outcome]]) -> list[str]:
+    """What becomes of answers that are proven at the same time."""
+    outcomes: list[str] = []
+
+    async def take(answer: Callable[[], Awaitable[Outcome]]) -> None:
+        outcomes.append((await answer()).value)
+
+    async with trio.open_nursery() as nursery:
+        for answer in answers:
+            nursery.start_soon(take, answer)
+    return sorted(outcomes)
 
 
 # Small tries
@@ -84,8 +100,7 @@ async def test_tries_that_come_late_are_kept(
 ) -> None:
     # Given tries that were asked for in vain, and perhaps are asked for anew
     page = await owing_small(stage, debts)
-    first = taken(stage)
-    stage.give_back(first)
+    first = in_vain(stage.give_back, taken(stage))
     second = taken(stage) if asked_again else None
     # When the first answer comes nevertheless
     assert await stage.process(first, whole(*SMALL)) is Outcome.SERVED
@@ -103,8 +118,7 @@ async def test_tries_that_come_late_fill_what_is_missing(
     stage: StorageStage, debts: DebtBook, progress: Progress, datadir: Datadir, writer: Writer
 ) -> None:
     page = await owing_small(stage, debts)
-    first = taken(stage)
-    stage.give_back(first)
+    first = in_vain(stage.give_back, taken(stage))
     # Given a second peer that has only two of the four
     second = taken(stage)
     assert await stage.process(second, whole(SMALL[1], SMALL[2])) is Outcome.SERVED
@@ -120,8 +134,7 @@ async def test_tries_that_come_late_and_in_part_leave_the_others_to_be_asked_for
     stage: StorageStage, debts: DebtBook
 ) -> None:
     await owing_small(stage, debts)
-    first = taken(stage)
-    stage.give_back(first)
+    first = in_vain(stage.give_back, taken(stage))
     second = taken(stage)
     assert await stage.process(first, whole(SMALL[0], SMALL[3])) is Outcome.SERVED
     # When the second request comes to nothing
@@ -134,8 +147,7 @@ async def test_late_tries_that_others_have_brought_are_not_even_looked_at(
     stage: StorageStage, debts: DebtBook, progress: Progress, datadir: Datadir, writer: Writer
 ) -> None:
     page = await owing_small(stage, debts)
-    first = taken(stage)
-    stage.give_back(first)
+    first = in_vain(stage.give_back, taken(stage))
     assert await stage.process(taken(stage), whole(*SMALL)) is Outcome.SERVED
     assert await stage.process(first, b"whatever it is") is Outcome.DUPLICATE
     await assert_bundled_once(page, progress, datadir, writer)
@@ -143,8 +155,7 @@ async def test_late_tries_that_others_have_brought_are_not_even_looked_at(
 
 async def test_a_late_lie_about_tries_changes_nothing(stage: StorageStage, debts: DebtBook) -> None:
     await owing_small(stage, debts)
-    first = taken(stage)
-    stage.give_back(first)
+    first = in_vain(stage.give_back, taken(stage))
     second = taken(stage)
     with pytest.raises(Disproved):
         await stage.process(first, whole(storage(9, 3)))
@@ -161,8 +172,7 @@ async def test_the_same_account_with_an_equal_root_met_later_is_another_matter(
     monkeypatch.setattr("ethsync.sync.contract_queue.POPULAR_BYTES", 0)
     page = debts.open(PAGE, 1, 0)
     await stage.owe(page, [(NAMES[0], SMALL[0].root)], STATE_ROOT)
-    first = taken(stage)
-    stage.give_back(first)
+    first = in_vain(stage.give_back, taken(stage))
     assert await stage.process(taken(stage), whole(SMALL[0])) is Outcome.SERVED
     # When another account with its root is met, and then the late answer comes for the first one
     later = debts.open(path_of(b"\xb0" + bytes(31), 1), 1, 0)
@@ -187,6 +197,13 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 async def owing_big(stage: StorageStage, debts: DebtBook) -> PageDebt:
     page = debts.open(PAGE, 1, 0)
     await stage.owe(page, [(NAMES[0], BIG.root)], STATE_ROOT)
+    return page
+
+
+async def begun_big(stage: StorageStage, debts: DebtBook) -> PageDebt:
+    """The first slots have come, and show that there are more."""
+    page = await owing_big(stage, debts)
+    await stage.process(taken(stage), cut_off(BIG, slots=30))
     return page
 
 
@@ -218,8 +235,7 @@ async def test_the_beginning_of_a_trie_that_comes_twice_begins_it_once(
     stage: StorageStage, debts: DebtBook, progress: Progress, datadir: Datadir, writer: Writer
 ) -> None:
     page = await owing_big(stage, debts)
-    first = taken(stage)
-    stage.give_back(first)
+    first = in_vain(stage.give_back, taken(stage))
     second = taken(stage)
     assert await stage.process(first, cut_off(BIG, slots=80)) is Outcome.SERVED
     assert await stage.process(second, cut_off(BIG, slots=30)) is Outcome.DUPLICATE
@@ -234,11 +250,9 @@ async def test_the_beginning_of_a_trie_that_comes_twice_begins_it_once(
 async def test_a_range_that_comes_late_is_kept(
     stage: StorageStage, debts: DebtBook, progress: Progress, datadir: Datadir, writer: Writer, slots: int, parts: int
 ) -> None:
-    page = await owing_big(stage, debts)
-    await stage.process(taken(stage), cut_off(BIG, slots=30))
+    page = await begun_big(stage, debts)
     # Given a range that was asked for in vain, and of which smaller parts are asked for anew
-    first = ranged(stage)
-    stage.give_back(first)
+    first = in_vain(stage.give_back, ranged(stage))
     again = [ranged(stage, 1000) for _ in range(parts)]
     # When the first answer comes
     assert await stage.process(first, BIG.range(first.gap.resume, slots)) is Outcome.SERVED
@@ -255,10 +269,8 @@ async def test_a_range_that_comes_late_is_kept(
 async def test_a_range_that_comes_after_all_is_stored_is_dropped(
     stage: StorageStage, debts: DebtBook, progress: Progress, datadir: Datadir, writer: Writer
 ) -> None:
-    page = await owing_big(stage, debts)
-    await stage.process(taken(stage), cut_off(BIG, slots=30))
-    first = ranged(stage)
-    stage.give_back(first)
+    page = await begun_big(stage, debts)
+    first = in_vain(stage.give_back, ranged(stage))
     part = ranged(stage, 1000)
     assert await stage.process(part, BIG.range(part.gap.resume, 50)) is Outcome.SERVED
     # When the late answer has what is stored, and more
@@ -272,20 +284,11 @@ async def test_a_range_that_comes_after_all_is_stored_is_dropped(
 async def test_two_answers_for_one_range_at_the_same_time_are_stored_once(
     stage: StorageStage, debts: DebtBook, progress: Progress, datadir: Datadir, writer: Writer
 ) -> None:
-    page = await owing_big(stage, debts)
-    await stage.process(taken(stage), cut_off(BIG, slots=30))
-    first = ranged(stage)
-    stage.give_back(first)
+    page = await begun_big(stage, debts)
+    first = in_vain(stage.give_back, ranged(stage))
     second = ranged(stage)
-    outcomes: list[Outcome] = []
-
-    async def answer(job: RangeJob) -> None:
-        outcomes.append(await stage.process(job, BIG.range(job.gap.resume, 200)))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(answer, first)
-        nursery.start_soon(answer, second)
-    assert sorted(outcome.value for outcome in outcomes) == ["duplicate", "served"]
+    answers = [partial(stage.process, job, BIG.range(job.gap.resume, 200)) for job in (first, second)]
+    assert await outcomes_at_once(*answers) == ["duplicate", "served"]
     await assert_stored_once(page, progress, datadir, writer)
 
 
@@ -306,8 +309,7 @@ async def test_codes_that_come_late_are_kept(
 ) -> None:
     page = debts.open(PAGE, 0, 6)
     codes.owe(page, HASHES)
-    first = codes.take(BUDGET)
-    codes.give_back(first)
+    first = in_vain(codes.give_back, codes.take(BUDGET))
     second = codes.take(BUDGET)
     # When the first answer has four of them
     assert await codes.process(first, messages.blobs(1, CODES[:4])) is Outcome.SERVED
@@ -325,8 +327,7 @@ async def test_codes_that_come_late_are_kept(
 async def test_codes_that_others_have_brought_are_dropped(codes: CodeStage, debts: DebtBook) -> None:
     page = debts.open(PAGE, 0, 6)
     codes.owe(page, HASHES)
-    first = codes.take(BUDGET)
-    codes.give_back(first)
+    first = in_vain(codes.give_back, codes.take(BUDGET))
     second, third = codes.take(BUDGET), first
     assert await codes.process(second, messages.blobs(1, CODES)) is Outcome.SERVED
     assert await codes.process(third, b"whatever it is") is Outcome.DUPLICATE
@@ -335,16 +336,14 @@ async def test_codes_that_others_have_brought_are_dropped(codes: CodeStage, debt
 
 async def test_codes_that_wait_in_the_queue_and_come_late_are_not_asked_for(codes: CodeStage, debts: DebtBook) -> None:
     codes.owe(debts.open(PAGE, 0, 6), HASHES)
-    first = codes.take(BUDGET)
-    codes.give_back(first)
+    first = in_vain(codes.give_back, codes.take(BUDGET))
     assert await codes.process(first, messages.blobs(1, CODES[1:])) is Outcome.SERVED
     assert codes.take(BUDGET).hashes == (HASHES[0],)
 
 
 async def test_after_a_late_lie_the_codes_are_asked_for_once(codes: CodeStage, debts: DebtBook) -> None:
     codes.owe(debts.open(PAGE, 0, 6), HASHES)
-    first = codes.take(BUDGET)
-    codes.give_back(first)
+    first = in_vain(codes.give_back, codes.take(BUDGET))
     with pytest.raises(Disproved):
         await codes.process(first, messages.blobs(1, [b"a lie"]))
     assert sorted(codes.take(BUDGET).hashes) == sorted(HASHES)
@@ -352,54 +351,6 @@ async def test_after_a_late_lie_the_codes_are_asked_for_once(codes: CodeStage, d
 
 
 # Accounts
-
-
-class Accounts:
-    """Accounts without storage and code, and honest answers about them."""
-
-    def __init__(self, count: int) -> None:
-        rng = Random(count)
-        self.keys = sorted(rng.randbytes(32) for _ in range(count))
-        self.accounts = [Account(nonce=row, balance=rng.getrandbits(90)) for row in range(count)]
-        self.trie = trie_of(self.keys, [account.full for account in self.accounts])
-
-    @property
-    def root(self) -> bytes:
-        return bytes(self.trie.root_hash)
-
-    @property
-    def pairs(self) -> list[tuple[bytes, bytes]]:
-        return [(key, account.slim) for key, account in zip(self.keys, self.accounts, strict=True)]
-
-    def answer(self, job: AccountJob, most: int) -> bytes:
-        origin = job.gap.resume.to_bytes(32, "big")
-        found = [pair for pair in self.pairs if pair[0] >= origin][:most]
-        return messages.account_range(1, found, proof_of(self.trie, origin, *[key for key, _ in found[-1:]]))
-
-
-ACCOUNTS = Accounts(300)
-
-
-@pytest.fixture
-def account_stage(datadir: Datadir, writer: Writer, progress: Progress) -> AccountStage:
-    async def owed(needs: list[PageNeeds], state_root: bytes) -> None:
-        assert not needs
-
-    return AccountStage(
-        ACCOUNTS.root, Sweep(), datadir, writer, trio.CapacityLimiter(2), progress, owed, may_go_on=lambda: True
-    )
-
-
-async def assert_all_accounts_once(stage: AccountStage, progress: Progress, datadir: Datadir, writer: Writer) -> None:
-    while stage.ready():
-        job = stage.take(5000)
-        assert await stage.process(job, ACCOUNTS.answer(job, 60)) is Outcome.SERVED
-    assert stage.done
-    assert (progress.accounts.items, progress.accounts.in_flight, progress.key_space) == (300, 0, 1.0)
-    await written(writer, datadir)
-    pages = [(stored_path(key), value) for key, value in datadir.accounts.scan(ACCOUNT_PAGE)]
-    leaves, _ = decode_pages([path for path, _ in pages], [value for _, value in pages], SLIM_ACCOUNT)
-    assert [(leaves.key(row), leaves.value(row)) for row in range(len(leaves))] == ACCOUNTS.pairs
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -410,8 +361,7 @@ async def test_the_first_range_of_accounts_answered_twice(
 ) -> None:
     # Given the very first request, of which the depth of all pages is learned, made twice
     stage = account_stage
-    first = stage.take(BUDGET)
-    stage.give_back(first)
+    first = in_vain(stage.give_back, stage.take(BUDGET))
     second = stage.take(BUDGET)
     # When both are answered, each by a different part of the beginning
     assert await stage.process(first, ACCOUNTS.answer(first, late)) is Outcome.SERVED
@@ -430,18 +380,10 @@ async def test_both_answers_to_the_first_request_are_proven_at_the_same_time(
     account_stage: AccountStage, progress: Progress, datadir: Datadir, writer: Writer
 ) -> None:
     stage = account_stage
-    first = stage.take(BUDGET)
-    stage.give_back(first)
+    first = in_vain(stage.give_back, stage.take(BUDGET))
     second = stage.take(BUDGET)
-    outcomes: list[Outcome] = []
-
-    async def answer(job: AccountJob, most: int) -> None:
-        outcomes.append(await stage.process(job, ACCOUNTS.answer(job, most)))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(answer, first, 40)
-        nursery.start_soon(answer, second, 200)
-    assert sorted(outcome.value for outcome in outcomes) == ["duplicate", "served"]
+    answers = [partial(stage.process, job, ACCOUNTS.answer(job, most)) for job, most in ((first, 40), (second, 200))]
+    assert await outcomes_at_once(*answers) == ["duplicate", "served"]
     await assert_all_accounts_once(stage, progress, datadir, writer)
 
 
@@ -451,8 +393,7 @@ async def test_a_late_lie_about_accounts_changes_nothing(
     account_stage: AccountStage, progress: Progress, datadir: Datadir, writer: Writer, payload: bytes
 ) -> None:
     stage = account_stage
-    first = stage.take(BUDGET)
-    stage.give_back(first)
+    first = in_vain(stage.give_back, stage.take(BUDGET))
     second = stage.take(BUDGET)
     with pytest.raises((Disproved, MalformedMessage)):
         await stage.process(first, payload)

@@ -22,10 +22,8 @@ from ethsync.store.schema import (
 from ethsync.store.writer import Writer
 from ethsync.sync.accounts import AccountStage
 from ethsync.sync.leftovers import remove_leftovers, remove_unrecorded
+from tests.unit.sync.account_ranges import ACCOUNTS
 from tests.unit.sync.storages import written
-from tests.unit.sync.test_late_replies import ACCOUNTS, account_stage, progress
-
-__all__ = ["account_stage", "progress"]
 
 
 def leave(datadir: Datadir, account: bytes, depth: int) -> None:

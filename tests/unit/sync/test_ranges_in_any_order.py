@@ -21,11 +21,9 @@ from ethsync.sync.debts import Contract, DebtBook, PageDebt
 from ethsync.sync.progress import Progress, Stage
 from ethsync.sync.storage import StorageStage, TriesJob
 from tests.oracles.leaf_sets import leaf_set
+from tests.unit.sync.account_ranges import ACCOUNTS, assert_all_accounts_once
 from tests.unit.sync.storages import cut_off, storage, written
 from tests.unit.sync.test_big_contracts import stored_record, stored_root, stored_slots, synced
-from tests.unit.sync.test_late_replies import ACCOUNTS, account_stage, assert_all_accounts_once, progress
-
-__all__ = ["account_stage", "progress"]
 
 STATE_ROOT = b"\x77" * 32
 BUDGET = 4_000
