@@ -7,7 +7,7 @@ import pytest
 
 from ethsync.errors import LocalProtocolError
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
-from ethsync.state.columns import Leaves, entries_of, join, leaves_of, no_leaves, side_by_side
+from ethsync.state.columns import Leaves, entries_of, join, leaves_of, no_leaves, row_bytes, side_by_side
 
 KEYS = [bytes([first]) * 32 for first in (1, 3, 5, 0xFF)]
 VALUES = [b"a", b"", b"ccc", b"dd"]
@@ -110,3 +110,12 @@ def test_leaves_as_entries() -> None:
     assert entries.paths.tolist() == [64] * 4
     assert entries.kinds.tolist() == [SLIM_ACCOUNT] * 4
     assert entries.buf is leaves.buf
+
+
+def test_rows_become_byte_strings_of_their_whole_width() -> None:
+    keys = [bytes(32), b"\1" + bytes(31), b"\xff" * 32]
+    rows = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
+    assert row_bytes(rows) == keys
+    # of every second row too, whose bytes do not follow one another, and of none
+    assert row_bytes(rows[::2]) == keys[::2]
+    assert row_bytes(rows[:0]) == []
