@@ -24,6 +24,8 @@ from ethsync.ui.numbers import duration, printable, several
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ethsync.wire.headers import Header
+
 
 def run(path: Path, as_json: bool) -> int:
     """Print the status; return 0. While a sync runs, what that says of itself. Raises EthsyncError."""
@@ -55,15 +57,7 @@ def collect(datadir: Datadir, now: float) -> dict[str, Any]:
         "datadir": str(datadir.path),
         "network": datadir.format.network,
         "chain_id": datadir.format.chain_id,
-        "block": None
-        if header is None
-        else {
-            "number": header.number,
-            "hash": f"0x{header.hash.hex()}",
-            "state_root": f"0x{header.state_root.hex()}",
-            "age_s": round(now - header.timestamp),
-            "moves": stored_moves(datadir),
-        },
+        "block": _block(header, stored_moves(datadir), now) if header is not None else None,
         "verified": asdict(verified) if verified is not None else None,
         "healing": _healing(datadir),
         "headers": _headers(HeaderStore(datadir.headers)),
@@ -88,6 +82,16 @@ def collect(datadir: Datadir, now: float) -> dict[str, Any]:
         "pages_in_debt": len(kept.debts),
         "disk_bytes": sum(file.stat().st_size for file in datadir.path.rglob("*") if file.is_file()),
         "free_bytes": free_bytes(datadir.path),
+    }
+
+
+def _block(header: Header, moves: int, now: float) -> dict[str, Any]:
+    return {
+        "number": header.number,
+        "hash": f"0x{header.hash.hex()}",
+        "state_root": f"0x{header.state_root.hex()}",
+        "age_s": round(now - header.timestamp),
+        "moves": moves,
     }
 
 

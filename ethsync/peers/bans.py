@@ -85,11 +85,6 @@ class Bans:
         offenders = sum(self._by_key[key].until > now for key in self._by_address[address])
         return f"{offenders} nodes at its address are banned" if offenders >= OFFENDERS else None
 
-    def lift(self, key: bytes) -> None:
-        """End a ban: the verdict did not hold."""
-        if key in self._by_key:
-            self._remove(key)
-
     def expire(self, now: float) -> None:
         """Forget the bans that are over."""
         for key in [key for key, ban in self._by_key.items() if ban.until <= now]:

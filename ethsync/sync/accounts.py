@@ -16,14 +16,14 @@ from ethsync.state.proofs import verify_range
 from ethsync.state.replies import scan_account_range
 from ethsync.store.schema import ACCOUNT_PAGE, DEBT, FACT_DEPTH, MARKER, TOP, Debt, Marker, account_key
 from ethsync.store.writer import Write, Writer
-from ethsync.sync.assemble import Assembled, assemble, first_depth, in_hand
+from ethsync.sync.assemble import Assembled, Page, assemble, first_depth, in_hand
 from ethsync.sync.debts import PageNeeds, needs_by_page
 from ethsync.sync.leftovers import remove_leftovers
 from ethsync.sync.shortage import share_from
 from ethsync.wire.snap import GetAccountRange
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from ethsync.state.pages import PagePath
     from ethsync.store.datadir import Datadir
@@ -87,15 +87,7 @@ def prove_accounts(job: AccountJob, payload: bytes, depth: int | None) -> tuple[
     pages = assembled.pages
     needs = needs_by_page(assembled.leaves, [(page.path, page.first, page.last) for page in pages])
     doubtful = {page.path for page in pages if page.first < in_doubt}
-    puts = [(account_key(ACCOUNT_PAGE, page.path), page.value) for page in pages]
-    puts += [(account_key(TOP, page.path), page.top.encode()) for page in pages]
-    puts += [
-        (
-            account_key(DEBT, need.path),
-            bytes([(Debt.STORAGE if need.contracts else 0) | (Debt.CODES if need.codes else 0)]),
-        )
-        for need in needs
-    ]
+    puts = _records(pages, needs)
     accounts, size = sum(page.last - page.first for page in pages), sum(len(value) for _, value in puts)
     if assembled.covered > gap.origin:
         key, value = Marker(gap.origin, assembled.covered, accounts, size).encode()
@@ -104,6 +96,16 @@ def prove_accounts(job: AccountJob, payload: bytes, depth: int | None) -> tuple[
     return _Proven(
         gap.origin, assembled, needs, doubtful, puts, accounts, size, resume - gap.resume, False
     ), depth  # fmt: skip
+
+
+def _records(pages: Iterable[Page], needs: Iterable[PageNeeds]) -> list[tuple[bytes, bytes]]:
+    """What is stored of pages: themselves, their tops, and what they owe."""
+    records = [(account_key(ACCOUNT_PAGE, page.path), page.value) for page in pages]
+    records += [(account_key(TOP, page.path), page.top.encode()) for page in pages]
+    for need in needs:
+        owed = (Debt.STORAGE if need.contracts else 0) | (Debt.CODES if need.codes else 0)
+        records.append((account_key(DEBT, need.path), bytes([owed])))
+    return records
 
 
 class AccountStage:

@@ -51,14 +51,7 @@ def build_report(
         "error": error,
         "block": {"number": progress.block_number, "hash": progress.block_hash, "state_root": progress.state_root},
         "sync": _sync(progress, now, resources, peak_anonymous, lag),
-        "stages": {
-            "accounts": _stage(progress.accounts, now),
-            "storage": _stage(progress.storage, now),
-            "bytecodes": _stage(progress.codes, now),
-            "headers": _stage(progress.headers, now),
-            "healing": _stage(progress.healing, now),
-            "verification": _stage(progress.verification, now),
-        },
+        "stages": _stages(progress, now),
         "requests": dict(sorted(progress.outcomes.items())),
         "peers": [asdict(peer) for peer in progress.peers or progress.last_peers],
         "search": None if progress.census is None else census_fields(progress.census),
@@ -66,6 +59,17 @@ def build_report(
         "dropped": [_dropped(drop) for drop in progress.dropped],
         "cpu": _cpu(resources),
         "loop": None if lag is None else _loop(lag),
+    }
+
+
+def _stages(progress: Progress, now: float) -> dict[str, Any]:
+    return {
+        "accounts": _stage(progress.accounts, now),
+        "storage": _stage(progress.storage, now),
+        "bytecodes": _stage(progress.codes, now),
+        "headers": _stage(progress.headers, now),
+        "healing": _stage(progress.healing, now),
+        "verification": _stage(progress.verification, now),
     }
 
 

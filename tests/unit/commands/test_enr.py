@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ import coincurve
 import pytest
 import rlp as oracle
 
-from ethsync import cli
 from ethsync.hashing import keccak256
 from ethsync.networks import load_network
 from ethsync.wire import keys
 from ethsync.wire.enr import decode_record, parse_record, sign_record
 from ethsync.wire.forkid import ForkId
+from tests.unit.commands.running import Run
 
 DATA = Path(__file__).parents[3] / "data"
 
@@ -31,22 +30,6 @@ EXAMPLE = (
 POINT = "0x03ca634cae0d49acb401d8a4c6b6fe8c55b70d115bf400769cc1400f3258cd3138"
 FORGED = EXAMPLE[:20] + "A" + EXAMPLE[21:]
 KEY = coincurve.PrivateKey(bytes.fromhex(EXAMPLE_KEY))
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line; exit code, standard output, standard error."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            cli.main(arguments)
-        assert isinstance(caught.value.code, int)
-        shown = capsys.readouterr()
-        return caught.value.code, shown.out, shown.err
-
-    return call
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
 
-from ethsync import cli
 from ethsync.discovery.identity import IDENTITY_FILE, KEY_FILE, open_identity, save_identity
 from ethsync.discovery.local_record import Announcement, LocalRecord
 from ethsync.discovery.node import Endpoint
@@ -18,6 +16,7 @@ from ethsync.store.datadir import MARK
 from ethsync.wire import keys
 from ethsync.wire.enr import parse_record
 from ethsync.wire.forkid import ForkId
+from tests.unit.commands.running import Run
 
 # EIP-778
 DIGITS = "b71c71a67e1177ad4e901695e1b4b9ee17ae16c6668d313eac2f96dbcda3f291"
@@ -25,22 +24,10 @@ NODE_ID = "a448f24c6d18e575453db13171562b71999873db5b286df957af199ec94617f7"
 NOW = 1790000000.0
 HOME = Announcement(IPv4Address("89.12.3.4"), tcp=30303, udp=30305, fork_id=ForkId(bytes.fromhex("07c9462e"), 0))
 
-Run = Callable[..., tuple[int, str, str]]
 
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command line; exit code, standard output, standard error."""
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time", lambda: NOW)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            cli.main(arguments)
-        assert isinstance(caught.value.code, int)
-        shown = capsys.readouterr()
-        return caught.value.code, shown.out, shown.err
-
-    return call
 
 
 @pytest.fixture

@@ -45,15 +45,6 @@ def test_a_later_shorter_ban_does_not_shorten_an_earlier_one() -> None:
     assert len(bans) == 1
 
 
-def test_a_ban_can_be_lifted() -> None:
-    bans = Bans()
-    ban_keys(bans, 3, "66.6.6.6")
-    bans.lift(key("66.6.6.6 0"))
-    bans.lift(key("nobody"))
-    assert bans.is_banned(key("66.6.6.6 0"), NOW) is None
-    assert bans.is_address_banned(IP, NOW) is None
-
-
 def test_an_address_is_banned_from_the_third_liar_on_until_the_first_is_free() -> None:
     bans = Bans()
     ban_keys(bans, OFFENDERS - 1, "66.6.6.6")
