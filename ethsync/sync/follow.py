@@ -108,6 +108,7 @@ async def _follow(context: SyncContext, chain: Chain, holds: Callable[[Header], 
         else:
             if taken is not None:
                 accounts, held, progress.followed, progress.unserved = taken.accounts, wanted, taken.followed, ""
+                progress.steps += 1
                 chain.feed.held = held
                 holds(held)  # before anything waits: whoever interrupts us is told where the state stands
                 await _fold_some(context, taken.patches)

@@ -143,5 +143,7 @@ class Progress:
     """Why the next block's state cannot be had while following; empty if it can."""
     followed: Followed | None = None
     """The block that is held while following, and the step to it."""
+    steps: int = 0
+    """How many steps were taken in this run."""
     trouble: str = ""
     """A sentence about what is wrong right now, such as why no peer is connected; empty if nothing is."""

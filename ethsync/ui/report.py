@@ -52,6 +52,7 @@ def build_report(
         "block": {"number": progress.block_number, "hash": progress.block_hash, "state_root": progress.state_root},
         "sync": _sync(progress, now, resources, peak_anonymous, lag),
         "stages": _stages(progress, now),
+        "following": None if progress.followed is None else {"steps": progress.steps, **asdict(progress.followed)},
         "requests": dict(sorted(progress.outcomes.items())),
         "peers": [asdict(peer) for peer in progress.peers or progress.last_peers],
         "search": None if progress.census is None else census_fields(progress.census),

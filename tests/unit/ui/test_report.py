@@ -13,7 +13,7 @@ from ethsync.discovery.candidate import Reason, Source
 from ethsync.errors import ConfigError
 from ethsync.peers.census import Census, SourceCount
 from ethsync.peers.drops import Drop
-from ethsync.sync.progress import PeerView, Phase, Progress, Stage
+from ethsync.sync.progress import Followed, PeerView, Phase, Progress, Stage
 from ethsync.ui.machine import Machine, Resources, ThreadTime
 from ethsync.ui.measure import LoopLag
 from ethsync.ui.report import build_report, write_report
@@ -74,6 +74,13 @@ def test_rates_are_of_what_this_run_did(finished: Progress) -> None:
         "bytes_per_s": 15_000_000.0,
     }
     assert list(found["stages"]) == ["accounts", "storage", "bytecodes", "headers", "healing", "verification"]
+    assert found["following"] is None
+
+
+def test_a_report_says_how_far_the_chain_was_followed(finished: Progress) -> None:
+    finished.followed, finished.steps = Followed(1234, 1236, accounts=2_513, seconds=1.8), 40
+    following = report(finished)["following"]
+    assert following.items() >= {"steps": 40, "number": 1234, "head": 1236, "accounts": 2_513, "seconds": 1.8}.items()
 
 
 def test_amplification_is_disk_over_state(finished: Progress) -> None:
