@@ -20,6 +20,7 @@ from ethsync.errors import ConfigError
 from ethsync.fork_overrides import with_overrides
 from ethsync.networks import BUILT_IN, load_network
 from ethsync.peers.greeting import LATER_THAN_ANY_FORK, ChainView
+from ethsync.ui.numbers import several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,4 +75,5 @@ async def _crawl(network: Network, known: list[Network], sink: Sink, finding: Fi
 def line(crawl: Crawl) -> str:
     """How far a crawl is."""
     counts = ", ".join(f"{count} {name}" for name, count in sorted(crawl.counts.items()))
-    return f"{crawl.found} nodes found, {crawl.counts.total()} looked at{': ' + counts if counts else ''}"
+    found = several(crawl.found, "node", "nodes")
+    return f"{found} found, {crawl.counts.total()} looked at{': ' + counts if counts else ''}"

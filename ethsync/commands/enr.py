@@ -105,6 +105,8 @@ def run_sign(command: SignCommand) -> int:
     if command.network is not None:
         forks = with_overrides(load_network(command.network), command.forks).forks
         pairs[b"eth"] = rlp.encode_list([forks.fork_id(*presumed_head(forks, now)).encode()])
+    elif command.forks:
+        raise ConfigError("--override-fork needs the chain whose fork it is", hint="add --network NAME")
     pairs.update(_parse_setting(text) for text in command.settings)
     key = read_key_file(command.key)
     seq = int(now * MILLISECONDS) if command.seq is None else command.seq

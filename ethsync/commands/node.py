@@ -104,7 +104,7 @@ def _lines(shown: _Shown) -> list[str]:
         "seq": facts["seq"],
         "address": _addresses(facts["addresses"]),
         "seen as": ", ".join(facts["seen"]) or "nobody has said yet",
-        "chain": facts["chain"],
+        "chain": facts["chain"] if facts["fork_id"] else "not in the record yet: the next sync puts it there",
     }
     return [f"{name:<12} {text}" for name, text in rows.items()]
 

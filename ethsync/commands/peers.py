@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ethsync.peers.roster import read_roster
+from ethsync.peers.roster import INTERVAL, read_roster
 from ethsync.ui import numbers
 
 if TYPE_CHECKING:
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 MOST_CLIENT = 40
 """Characters of a client's name that are shown: name and version stand first."""
+
+MISSED = 3 * INTERVAL
+"""Seconds after which a sync that runs would have written its list anew."""
+
+HEADINGS = f"  {'score':>6}  {'bytes':>8}  {'latency':>8}  {'dialled':<8}  {'worth':<8}  {'address':<24}  client"
+"""Over the columns of `line`. A star says that the peer is, or at the end of a sync was, connected; the latency is that
+of the slowest kind of request."""
 
 
 def run(datadir: Path, as_json: bool) -> int:
@@ -25,8 +32,12 @@ def run(datadir: Path, as_json: bool) -> int:
         click.echo(json.dumps({"at": at, "peers": rows}))
         return 0
     connected = sum(row["connected"] for row in rows)
-    age = numbers.duration(max(0.0, time.time() - at))
-    click.echo(f"{numbers.several(len(rows), 'peer', 'peers')}, {connected} connected, as of {age} ago")
+    age = max(0.0, time.time() - at)
+    then = "" if age < MISSED else " then: no sync is running"
+    peers = numbers.several(len(rows), "peer", "peers")
+    click.echo(f"{peers}, {connected} connected{then}, as of {numbers.duration(age)} ago")
+    if rows:
+        click.echo(HEADINGS)
     for row in rows:
         click.echo(line(row))
     return 0
@@ -34,11 +45,11 @@ def run(datadir: Path, as_json: bool) -> int:
 
 def line(row: dict[str, Any]) -> str:
     """One peer for people."""
-    latency = min(row["latency_ms"].values(), default=None)
+    latency = max(row["latency_ms"].values(), default=None)
     parts = [
         f"{'*' if row['connected'] else ' '} {row['score']:>6.1f}",
         f"{numbers.size(row['bytes']):>8}",
-        f"{'-' if latency is None else f'{latency:.0f} ms':>8}",
+        f"{'-' if latency is None else f'{latency:.3g} ms':>8}",
         f"{row['direction']:<8}",
         f"{row.get('worth', ''):<8}",
         f"{row['address']:<24}",

@@ -16,7 +16,7 @@ from ethsync.crawl.probe import Probe, probe_node
 from ethsync.fork_overrides import with_overrides
 from ethsync.networks import BUILT_IN, load_network
 from ethsync.peers.greeting import LATER_THAN_ANY_FORK, ChainView
-from ethsync.ui.numbers import count
+from ethsync.ui.numbers import count, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +40,7 @@ def lines(probe: Probe, facts: dict[str, Any]) -> list[str]:
     """The facts for people."""
     if not probe.reached:
         return [f"{facts['host']}:{facts['tcp_port']} cannot be reached: {facts['error']}"]
+    age = facts["head_age_s"]
     rows = {
         "client": facts["client"],
         "speaks": ", ".join(facts["capabilities"]),
@@ -47,7 +48,7 @@ def lines(probe: Probe, facts: dict[str, Any]) -> list[str]:
         "network": _network(facts),
         "fork id": _with(facts["fork_id"], f" ({facts['fork']})" if facts["fork"] else ""),
         "blocks": _blocks(facts),
-        "head": _with(facts["head_hash"], "" if facts["head_age_s"] is None else f", {facts['head_age_s']} s old"),
+        "head": _with(facts["head_hash"], "" if age is None else f", {duration(age)} old"),
         "answers in": _with(facts["latency_ms"], " ms"),
         "snap": MEANING[probe.snap] + (f" ({probe.accounts} accounts)" if probe.accounts else ""),
         "ended early": facts["error"],

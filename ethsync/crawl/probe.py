@@ -15,7 +15,7 @@ import trio
 
 from ethsync.errors import Disproved, MalformedMessage, PeerError, PeerGone, RequestTimeout
 from ethsync.peers.courtesy import ANSWERS
-from ethsync.peers.greeting import STATUS_TIMEOUT, our_hello, our_status
+from ethsync.peers.greeting import STATUS_TIMEOUT, cause, our_hello, our_status
 from ethsync.rlpx.connection import open_connection
 from ethsync.state.proofs import MAX_KEY, verify_range
 from ethsync.state.replies import scan_account_range
@@ -128,7 +128,7 @@ async def probe_node(
             with trio.fail_after(CONNECT_TIMEOUT):
                 stream = await trio.open_tcp_stream(enode.host, enode.tcp_port)
         except (OSError, trio.TooSlowError) as error:
-            raise PeerGone("no TCP connection") from error
+            raise PeerGone(f"no TCP connection: {cause(error)}") from error
         found.connect = trio.current_time() - began
         async with open_connection(
             stream, key=key, remote_public_key=enode.public_key, hello=our_hello(key)

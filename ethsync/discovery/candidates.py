@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 
 from ethsync.discovery.addresses import is_public, is_usable
 from ethsync.discovery.bounded import LRU
-from ethsync.discovery.candidate import BACKOFF, LONGEST_BACKOFF, NEVER, Candidate, Quality, Reason, Source, State
+from ethsync.discovery.candidate import (
+    BACKOFF,
+    FORGOTTEN,
+    LONGEST_BACKOFF,
+    NEVER,
+    Candidate,
+    Quality,
+    Reason,
+    Source,
+    State,
+)
 from ethsync.discovery.node import Node, ip_of_host
 from ethsync.discovery.shelves import Shelves
 from ethsync.discovery.tally import Statistics, Tally, explain
@@ -44,6 +54,10 @@ p2p/server.go, checkInboundConn)."""
 
 LONGEST_FIXED = 45.0
 """Seconds between two dials of a node that the user named, whatever its failures: with JITTER less than a minute."""
+
+GONE_EVERY = 1.0
+"""Seconds per dial that nodes out of reach may take of us, all of them together: where few nodes are known, nothing is
+gained by letting them wait for an hour, and who comes and goes would be missed. With 3,600 pauses are full."""
 
 OUTAGE = 60.0
 """Seconds without an answer of any node from which it is our network that is down, and no node is to blame: all are
@@ -358,10 +372,20 @@ class Candidates:
             self._wait(candidate, now)
             return
         candidate.failures += 1
+        self._wait(candidate, now + self._jittered(self._backoff(candidate, reason)))
+
+    def _backoff(self, candidate: Candidate, reason: Reason) -> float:
+        """Seconds until its next dial, from its failures in a row and the reason of the last one."""
         first, longest, _ = BACKOFF[reason]
+        doublings = candidate.failures - 1
         if candidate.is_fixed:
             first, longest = self._pause(candidate), LONGEST_FIXED
-        self._wait(candidate, now + self._jittered(min(first * 2.0 ** min(candidate.failures - 1, 16), longest)))
+        elif reason is Reason.UNREACHABLE:
+            if candidate.quality <= Quality.GOOD:
+                return self.redial  # it may only have restarted, and is worth more than strangers: as soon as may be
+            longest = min(longest, max(first, GONE_EVERY * len(self._known)))
+            doublings -= FORGOTTEN if candidate.served_bytes else 0
+        return min(first * 2.0 ** min(max(doublings, 0), 16), longest)
 
     def _is_outage(self, now: float) -> bool:
         return self._answered > NEVER and now - self._answered > OUTAGE

@@ -80,7 +80,7 @@ async def dial_peer(number: int, enode: Enode, key: coincurve.PrivateKey, view: 
         with trio.fail_after(DIAL_TIMEOUT):
             stream = await trio.open_tcp_stream(enode.host, enode.tcp_port)
     except (OSError, trio.TooSlowError) as error:
-        raise Unreachable(f"cannot reach {enode.host}:{enode.tcp_port}: {_cause(error)}") from error
+        raise Unreachable(f"cannot reach {enode.host}:{enode.tcp_port}: {cause(error)}") from error
     connecting = open_connection(
         stream, key=key, remote_public_key=enode.public_key, hello=our_hello(key, eip7542=view.eip7542)
     )
@@ -114,11 +114,12 @@ async def _greet(number: int, enode: Enode, connection: Connection, view: ChainV
     return Peer(number, enode, connection, inbound, block_range=remote.block_range)
 
 
-def _cause(error: BaseException) -> str:
+def cause(error: BaseException) -> str:
+    """Why a connection failed, in a few words: the system's own where it has any."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, BaseExceptionGroup):
-        return _cause(error.exceptions[0])
+        return cause(error.exceptions[0])
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno)
     return "no answer" if isinstance(error, trio.TooSlowError) else str(error)

@@ -139,5 +139,6 @@ async def test_a_sync_from_ten_peers_that_come_and_go_every_20_seconds_is_whole(
     assert taken > 4 * LIFE
     assert sum(count for name, count in synced.progress.outcomes.items() if name.endswith("disconnected")) > HOSTS
     assert sum(visitor.counters.connections for visitor in visitors) > HOSTS
-    assert sum(visitor.counters.total_leaf_bytes > 0 for visitor in visitors) >= HOSTS / 2
+    # Nearly all were found again while they were there: whoever waited an hour after a failure would miss them.
+    assert sum(visitor.counters.total_leaf_bytes > 0 for visitor in visitors) >= 0.8 * HOSTS
     assert synced.progress.dropped == []

@@ -175,4 +175,4 @@ def test_before_anything_is_known_it_says_so(run: Run, datadir: Path) -> None:
     assert rows["enode"] == "none: our address is not known yet"
     assert rows["address"] == "none announced yet"
     assert rows["seen as"] == "nobody has said yet"
-    assert rows["chain"] == "no execution chain: it has no eth entry"
+    assert rows["chain"] == "not in the record yet: the next sync puts it there"

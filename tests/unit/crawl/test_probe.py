@@ -107,8 +107,8 @@ async def test_a_port_that_nobody_listens_at() -> None:
         await held.bind(("127.0.0.1", 0))
         probe = await probe_node(Enode(keys.identity(KEY.public_key), "127.0.0.1", held.getsockname()[1], 0), KEY)
     assert not probe.reached
-    assert probe.error == "no TCP connection"
-    assert lines(probe, probe_facts(probe, [], 0))[0].endswith("cannot be reached: no TCP connection")
+    assert probe.error == "no TCP connection: Connection refused"
+    assert lines(probe, probe_facts(probe, [], 0))[0].endswith(f"cannot be reached: {probe.error}")
 
 
 async def test_a_node_with_another_key_than_we_dialled(view: StateView) -> None:

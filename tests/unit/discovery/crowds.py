@@ -57,3 +57,12 @@ def dial_round(candidates: Candidates, now: float, reason: Reason = Reason.UNREA
     for each in dialled:
         candidates.failed(each, reason, now)
     return dialled
+
+
+def fail(candidates: Candidates, number: int | str, reason: Reason, now: float) -> float:
+    """Dial a node, fail, and return the pause that follows."""
+    candidates.dialled(key(number), now)
+    candidates.failed(key(number), reason, now)
+    candidate = candidates.get(key(number))
+    assert candidate is not None
+    return candidate.due - now

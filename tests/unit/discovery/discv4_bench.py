@@ -209,3 +209,21 @@ class Network:
                     self.carried += 1
                     late = self._random.uniform(*self._delay)
                     heapq.heappush(self._lines, (self.now + late, self.carried, data, place, to))
+
+
+def search(bench: Bench, remote: Remote, target: Target = TARGET) -> int:
+    return bench.discv4.find_nodes(remote.node, target, bench.now)
+
+
+def answer_ping(bench: Bench, remote: Remote, **changes: Any) -> None:
+    _, sent = bench.sent_one(wire.Ping)
+    remote.pong(sent.hash, **changes)
+
+
+def respond(bench: Bench, remote: Remote, record: bytes) -> None:
+    _, sent = bench.sent_one(wire.RecordRequest)
+    remote.say(wire.RecordResponse(sent.hash, record))
+
+
+def record_of(remote: Remote, seq: int = 3) -> NodeRecord:
+    return record_at(remote.key, remote.endpoint, seq)

@@ -33,16 +33,6 @@ HOUR = 3600.0
 NOWHERE = Contact(ip_address("192.0.2.0"), 0, 0)  # an address of documentation, as in go-ethereum's tests
 
 
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-def remote(bench: Bench) -> Remote:
-    return Remote(bench)
-
-
 def extended_ping(remote: Remote, sender: Contact) -> bytes:
     """A ping with two elements and some bytes more than we know (EIP-8); returns its hash."""
     fields: rlp.Encodable = [sender.ip.packed if sender.ip else b"", sender.udp, sender.tcp]
