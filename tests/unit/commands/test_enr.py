@@ -249,6 +249,16 @@ class TestSign:
 
         assert parse_record(out).fork_id == ForkId(bytes.fromhex("268956b6"), 1791294816)
 
+    def test_a_fork_may_be_elsewhere(self, run: Run, key_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("time.time", lambda: 1790000000.0)
+        moved = ("--override-fork", "Amsterdam=1790000001")
+
+        _, out, _ = run("enr", "sign", "--key", key_file, "--network", "sepolia", *moved)
+        assert parse_record(out).fork_id == ForkId(bytes.fromhex("268956b6"), 1790000001)
+
+        code, _, err = run("enr", "sign", "--key", key_file, *moved)
+        assert (code, "--override-fork needs the chain whose fork it is (add --network NAME)" in err) == (2, True)
+
     @pytest.mark.parametrize(
         ("options", "complaint"),
         [

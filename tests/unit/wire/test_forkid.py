@@ -59,15 +59,16 @@ def test_validation_cases_of_go_ethereum(case: tuple[bool, int, int, str, int, s
 @pytest.mark.parametrize(
     ("genesis", "chain"),
     [
-        # mainnet, Ropsten, Rinkeby and Görli: where their forks were when the EIP was written
+        # mainnet up to Petersburg, Ropsten, Rinkeby and Görli up to Istanbul, as the EIP has them
         (MAINNET_GENESIS.hex(),
          "0 fc64ec04 1150000 97c2c34c 1920000 91d1f948 2463000 7a64da13 2675000 3edd5b10 4370000 a00bc324 "
          "7280000 668db0af"),
         ("41941023680923e0fe4d74a34bdac8141f2540e3ae90623718e47d66d1ca4a2d",
-         "0 30c7ddbc 10 63760190 1700000 3ea159c7 4230000 97b544f3 4939394 d6e2149b"),
+         "0 30c7ddbc 10 63760190 1700000 3ea159c7 4230000 97b544f3 4939394 d6e2149b 6485846 4bc66396"),
         ("6341fd3daf94b748c72ced5a5b26028f2474f5f00d824504e4fa37a75767e177",
-         "0 3b8e0691 1 60949295 2 8bde40dd 3 cb3a64bb 1035301 8d748b57 3660663 e49cab14 4321234 afec6b27"),
-        ("bf7e331f7f7c1dd2e05159666b3bf8bc7a8a3a9eb1d518969eab529dd9b88c1a", "0 a3f5ab08"),
+         "0 3b8e0691 1 60949295 2 8bde40dd 3 cb3a64bb 1035301 8d748b57 3660663 e49cab14 4321234 afec6b27 "
+         "5435345 cbdb8838"),
+        ("bf7e331f7f7c1dd2e05159666b3bf8bc7a8a3a9eb1d518969eab529dd9b88c1a", "0 a3f5ab08 1561651 c25efa5c"),
     ],
     ids=["mainnet", "ropsten", "rinkeby", "goerli"],
 )  # fmt: skip
@@ -77,6 +78,7 @@ def test_creation_cases_of_eip_2124(genesis: str, chain: str) -> None:
     schedule = ForkSchedule(bytes.fromhex(genesis), 0, tuple(forks[1:]), ())
     for fork, checksum, following in zip(forks, hashes, [*forks[1:], 0], strict=True):
         assert schedule.fork_id(fork, 0) == ForkId(checksum, following)
+        assert schedule.fork_id(max(forks) + 10**6, 0) == ForkId(hashes[-1], 0)
         if following:  # the last block before the next fork
             assert schedule.fork_id(following - 1, 0) == ForkId(checksum, following)
 
