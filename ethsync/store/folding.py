@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 SWEPT = 1.5
 """Bytes of pages that are folded with each step, as a multiple of what the step wrote: pages are folded when patches
-of two thirds of their size have come together, on average. With 2 a block is 10.2 MB in the long run, with 1.5 it is
-7.8, with 1 it is 7.4 (docs/benchmarks.md), and the fewer are folded the more there is to be read."""
+of two thirds of their size have come together, on average. In the long run a block costs 10.2 MB with 2, 7.8 with 1.5
+(and a larger buffer for bundles), 7.4 with 1 (docs/benchmarks.md); the fewer are folded, the more is to be read."""
 
 HOT_PART = 1
 """A page is folded out of turn when its patches exceed this multiple of it: some change with every block."""
