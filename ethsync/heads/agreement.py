@@ -17,7 +17,7 @@ REMEMBERED = 64
 """Heads of each node that are remembered: two epochs. Nodes that agree are within two or three slots."""
 
 LEEWAY = 3
-"""Slots by which nodes may differ without being said to disagree."""
+"""Newest heads of each node among which the agreed one must be: one that is two blocks behind does not disagree."""
 
 
 class Agreement:

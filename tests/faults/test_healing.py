@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from random import Random
+from shutil import rmtree
 
 import pytest
 import trio
@@ -20,8 +21,7 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ethsync.state.pages.TARGET_LEAVES", 2)
 
 
-@pytest.mark.parametrize("seed", range(20))
-async def test_a_finished_state_becomes_another(seed: int, tmp_path: Path) -> None:
+async def finished_becomes_another(seed: int, tmp_path: Path) -> None:
     # Given a datadir with state A,
     rng = Random(seed)
     before = [some_account(rng) for _ in range(rng.choice((1, 3, 40, 300)))]
@@ -39,8 +39,7 @@ async def test_a_finished_state_becomes_another(seed: int, tmp_path: Path) -> No
             assert synced.progress.healing.items > 0
 
 
-@pytest.mark.parametrize("seed", range(20, 32))
-async def test_an_unfinished_sync_goes_on_with_another_block(seed: int, tmp_path: Path) -> None:
+async def unfinished_becomes_another(seed: int, tmp_path: Path) -> None:
     # Given a sync of state A that was stopped somewhere
     rng = Random(seed)
     before = [some_account(rng) for _ in range(300)]
@@ -53,6 +52,27 @@ async def test_an_unfinished_sync_goes_on_with_another_block(seed: int, tmp_path
     with opened(tmp_path / "b") as state:
         synced, _ = await sync(state, tmp_path / "d", "geth")
         await assert_state(synced, state, tmp_path / "d")
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_a_finished_state_becomes_another(seed: int, tmp_path: Path) -> None:
+    await finished_becomes_another(seed, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(20, 32))
+async def test_an_unfinished_sync_goes_on_with_another_block(seed: int, tmp_path: Path) -> None:
+    await unfinished_becomes_another(seed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(1000, 2000, 10))
+async def test_two_thousand_states_become_others(first: int, tmp_path: Path) -> None:
+    for seed in range(first, first + 10):
+        for number, case in enumerate((finished_becomes_another, unfinished_becomes_another)):
+            place = tmp_path / f"{seed}-{number}"
+            place.mkdir()
+            await case(seed, place)
+            rmtree(place)
 
 
 async def test_a_head_that_nobody_knows_changes_nothing(tmp_path: Path, quick_clock: trio.abc.Clock) -> None:

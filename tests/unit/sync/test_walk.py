@@ -52,11 +52,7 @@ def check(database: Database, depth: int, after: Contents) -> None:
     assert LocalTrie(database, PAGES, TOPS, depth, LEAF).root == root_of(keys, [after[key] for key in keys])
 
 
-@settings(max_examples=120, deadline=None)
-@given(st.sampled_from(sorted(SHAPES)), st.integers(0, 3), st.booleans(), st.integers(0, 2**32), st.floats(0, 1))
-def test_a_walk_makes_of_any_stored_trie_any_other(
-    shape: str, depth: int, split: bool, seed: int, share: float
-) -> None:
+def walk_to_another(shape: str, depth: int, split: bool, seed: int, share: float) -> None:
     # Given a stored trie of any shape, some of its pages perhaps a nibble deeper than the others, and another trie
     rng = Random(seed)
     truth = leaf_set(rng, shape, rng.randrange(1, 80))
@@ -81,6 +77,24 @@ def test_a_walk_makes_of_any_stored_trie_any_other(
         assert gone | come == after
         assert all(before.get(key) != value for key, value in come.items())
         database.close()
+
+
+WALKS = (st.sampled_from(sorted(SHAPES)), st.integers(0, 3), st.booleans(), st.integers(0, 2**32), st.floats(0, 1))
+
+
+@settings(max_examples=120, deadline=None)
+@given(*WALKS)
+def test_a_walk_makes_of_any_stored_trie_any_other(
+    shape: str, depth: int, split: bool, seed: int, share: float
+) -> None:
+    walk_to_another(shape, depth, split, seed, share)
+
+
+@pytest.mark.slow
+@settings(max_examples=5000, deadline=None)
+@given(*WALKS)
+def test_thousands_of_walks(shape: str, depth: int, split: bool, seed: int, share: float) -> None:
+    walk_to_another(shape, depth, split, seed, share)
 
 
 def keys_of(leaves: Leaves) -> list[bytes]:
