@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 import trio
 
+from ethsync.cli import EXIT_FAILED
 from ethsync.commands.key_files import read_key_file
 from ethsync.commands.record_facts import brief_facts, brief_line
 from ethsync.discovery.dns_forest import Forest
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from ethsync.discovery.dns_sync import TreeSync
     from ethsync.wire.enr import NodeRecord
 
-EXIT_FAILED = 1
 DNS_PORT = 53  # RFC 1035, section 4.2
 ROOT_TTL = 60  # seconds (the example zone of dnsdisc.md): a root changes, everything else never does
 ENTRY_TTL = 86900

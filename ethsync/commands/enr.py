@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ethsync.cli import EXIT_FAILED
 from ethsync.commands.key_files import read_key_file
 from ethsync.commands.record_facts import lines, record_facts
 from ethsync.discovery.forks import presumed_head
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 IP = TypeVar("IP", IPv4Address, IPv6Address)
-
-EXIT_FAILED = 1
 
 LARGEST_INPUT = 64 << 20
 """Bytes of a file that are read: 200,000 records, far more than any published list has."""

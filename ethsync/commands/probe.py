@@ -10,6 +10,7 @@ import click
 import coincurve
 import trio
 
+from ethsync.cli import EXIT_FAILED
 from ethsync.commands.targets import parse_target
 from ethsync.crawl.facts import MEANING, probe_facts
 from ethsync.crawl.probe import Probe, probe_node
@@ -20,8 +21,6 @@ from ethsync.ui.numbers import count, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-EXIT_FAILED = 1
 
 
 def run(target: str, network: str, as_json: bool, forks: Sequence[str] = ()) -> int:

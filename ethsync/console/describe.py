@@ -27,6 +27,7 @@ MOST_ITEMS = 8
 """Items of a list that are shown; the others are counted."""
 
 DEEPEST = 6
+"""Lists in lists that are shown; of what is in deeper ones, how much."""
 
 
 def name_of(shared: Mapping[str, SharedCapability], message_id: int) -> str:

@@ -27,7 +27,7 @@ OF_THE_CHAIN = frozenset({RequestKind.HEADERS, RequestKind.BODIES, RequestKind.R
 
 
 class Outcome(Enum):
-    """How a request ended (design, section 7). Only DISPROVED is a crime."""
+    """How a request ended (docs/architecture.md, "Peers"). Only DISPROVED is a crime."""
 
     SERVED = "served"
     DUPLICATE = "duplicate"
@@ -44,7 +44,7 @@ SMALLEST_BUDGET = 64 << 10  # geth's minRequestSize (eth/protocols/snap/sync.go)
 LARGEST_BUDGET = 1 << 20  # servers cap replies at 2 MiB; a geth serves accounts no faster from 1 MiB on (measured)
 QUICK = 1.0  # seconds; an answer that fast lets the budget grow
 SLOW = 4.0  # seconds; an answer that slow shrinks it
-RATE_SMOOTHING = 0.3
+RATE_SMOOTHING = 0.3  # what the newest answer counts in the rate: after five, a new speed is five sixths of it
 
 SMALL_ANSWER = 8 << 10
 """Bytes as which a smaller answer counts for the rate: its time is the round trip's, and says nothing of bandwidth. It
@@ -63,8 +63,8 @@ POINTS = {
     Outcome.DISPROVED: -50.0,
     Outcome.DISCONNECTED: -1.0,
 }
-HIGHEST_SCORE = 20.0
-LOWEST_SCORE = -50.0
+HIGHEST_SCORE = 20.0  # twenty good answers: a long good past must not outweigh a bad present
+LOWEST_SCORE = -50.0  # one proven lie
 HALF_LIFE = 120.0
 """Seconds in which a score loses half its distance from neutral: no peer is judged for ever."""
 

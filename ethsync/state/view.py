@@ -51,7 +51,7 @@ CACHED_BUNDLES = 64
 """Decoded bundles kept: about 20 KB each, and requests go through them in account order."""
 
 CACHED_TRIES = 16
-"""Big contracts whose upper trie is kept: a peer splits a few at a time (design, section 5)."""
+"""Big contracts whose upper trie is kept: a peer splits a few at a time."""
 
 
 @dataclass(frozen=True, slots=True)

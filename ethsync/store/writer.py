@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ethsync.store.leveldb import Database
 
 SYNC_SECONDS = 5.0
-"""How often everything written is forced to the disk: the most that a power cut can cost (design, section 3)."""
+"""How often everything written is forced to the disk: the most that a power cut can cost (docs/operating.md)."""
 
 SPACE_CHECK_BYTES = 64 << 20
 """Free space is looked at after so many written bytes, and at every sync."""

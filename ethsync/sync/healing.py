@@ -1,4 +1,4 @@
-"""The healing stage: tries that were downloaded under several roots, made into that of one (design, section 6).
+"""The healing stage: tries that were downloaded under several roots, made into that of one.
 
 Each trie is walked from its root; only nodes whose hash differs from ours are asked for, and the pages under them are
 written anew. A trie that is right already costs its root node, and the account trie not even that: whoever starts a

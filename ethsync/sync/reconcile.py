@@ -1,4 +1,4 @@
-"""After the download: one state out of what came from several, and nothing owed (design, section 6).
+"""After the download: one state out of what came from several, and nothing owed (docs/architecture.md).
 
 Everything begins from what is on the disk, so a restart is no special case: the account trie is healed until its pages
 give the pivot's root, then every debt is paid, and if the pivot has moved in the meantime, all of it is done again for
