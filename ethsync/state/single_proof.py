@@ -28,6 +28,8 @@ def check_proof(root: bytes, key: bytes, nodes: Iterable[bytes]) -> bytes | None
     while True:
         node = _node(reference, by_hash)
         if len(node) == 17:
+            if not path:
+                raise MalformedMessage("a branch lies below the last nibble")
             reference, path = node[int(path[0], 16)], path[1:]
             if reference == b"":
                 return None

@@ -64,6 +64,12 @@ def flipped(node: bytes) -> bytes:
     return node[:-1] + bytes([node[-1] ^ 1])
 
 
+def gap_in_bloated_proof(states: ServedStates, request: SnapRequest, reply: SnapReply) -> SnapReply:
+    """A leaf left out of a reply whose proof has nodes from all over the trie (geth's TestSyncBloatedProof)."""
+    gapped = lies.gap(states, request, reply)
+    return lies.bloated_proof(states, request, gapped) if gapped != reply else reply
+
+
 def emptied(states: ServedStates, request: SnapRequest, reply: SnapReply) -> SnapReply:
     """Nothing but the proof, which shows that there is something."""
     if isinstance(reply, AccountRange):
@@ -94,6 +100,7 @@ RANGE_LIES: dict[str, Lie] = {
     "nodes that are no trie nodes": on_proof(lambda nodes: tuple(b"\xc1" + node for node in nodes)),
     "proof of other keys": lies.misplaced_proof,
     "gap": lies.gap,
+    "gap in a bloated proof": gap_in_bloated_proof,
     "added leaves": added,
     "changed key": lies.changed_key,
     "changed value": lies.changed_value,
