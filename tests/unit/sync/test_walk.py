@@ -91,7 +91,8 @@ def test_a_walk_makes_of_any_stored_trie_any_other(
 
 
 @pytest.mark.slow
-@settings(max_examples=5000, deadline=None)
+@pytest.mark.timeout(1200)  # some 60 s where nobody else works
+@settings(max_examples=3000, deadline=None)
 @given(*WALKS)
 def test_thousands_of_walks(shape: str, depth: int, split: bool, seed: int, share: float) -> None:
     walk_to_another(shape, depth, split, seed, share)
