@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 
 import pytest
 import trio
@@ -60,6 +61,21 @@ async def test_messages_from_nothing_to_10_mib_over_sockets() -> None:
     async with sockets() as (left, right), trio.open_nursery() as nursery:
         nursery.start_soon(dial, left, exchange)
         nursery.start_soon(answer, right, until_gone)
+
+
+async def test_small_messages_are_not_held_back_by_the_kernel() -> None:
+    async with sockets() as streams, trio.open_nursery() as nursery:
+        # Given sockets that collect what is small (Nagle)
+        for stream in streams:
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, False)
+
+        async def assert_told_not_to(connection: Connection) -> None:
+            for stream in streams:
+                assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+        # When one is used by whoever dials and the other by whoever answers, then both do so no more.
+        nursery.start_soon(dial, streams[0], assert_told_not_to)
+        nursery.start_soon(answer, streams[1], until_gone)
 
 
 async def test_zeros_shrink_on_the_wire() -> None:
