@@ -148,7 +148,7 @@ async def kill_again_and_again(chain: Chain, datadir: Path, kills: int) -> None:
 
 
 async def test_killed_while_following(chain: Chain, tmp_path: Path) -> None:
-    await kill_again_and_again(chain, tmp_path / "d", 4)
+    await kill_again_and_again(chain, tmp_path / "d", 3)
 
 
 @pytest.mark.slow
