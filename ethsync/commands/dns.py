@@ -21,6 +21,7 @@ from ethsync.discovery.dns_service import Reader
 from ethsync.discovery.dns_tree import Link, build_tree, parse_link
 from ethsync.discovery.node import Endpoint
 from ethsync.errors import ConfigError, LookupFailed
+from ethsync.ui.numbers import several
 from ethsync.wire.enr import parse_record
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ class ListReader:
         tree = forest.trees[self.link]
         if tree.root is None:
             raise LookupFailed(f"cannot read this node list: {tree.trouble}")
-        click.echo(f"{self.printed} records, version {tree.root.seq} of {self.link.domain}", err=True)
+        click.echo(
+            f"{several(self.printed, 'record', 'records')}, version {tree.root.seq} of {self.link.domain}", err=True
+        )
         if self.enough:
             return 0
         for each in forest.trees.values():
