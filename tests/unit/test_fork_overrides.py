@@ -98,6 +98,13 @@ class TestForksByBlockNumber:
         assert moved.forks.block_forks == (4, 5, 6, 10)
         assert moved.forks.time_forks == (90,)
 
+    def test_one_that_only_its_network_knows_stays_of_its_kind(self) -> None:
+        network = private(fantasyBlock=5, shanghaiTime=90)
+
+        assert with_overrides(network, ["fantasy=7"]).forks.block_forks == (7,)
+        with pytest.raises(ConfigError, match="Fantasy cannot be at block 1800000000"):
+            with_overrides(network, ["fantasy=1800000000"])
+
     def test_of_a_name_that_nobody_knows_the_number_decides_where_no_fork_has_a_time(self) -> None:
         """As for everybody who reads a fork id: what is larger than the time of mainnet's genesis is a time."""
         assert with_overrides(private(), ["Fantasy=1438269973"]).forks.block_forks == (1438269973,)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import coincurve
+import pytest
 
+from ethsync.commands import crawl, probe
 from ethsync.commands.crawl import line
 from ethsync.commands.probe import lines
 from ethsync.crawl.crawl import Crawl
 from ethsync.crawl.facts import probe_facts
 from ethsync.crawl.probe import Probe, Snap
+from ethsync.errors import ConfigError
 from ethsync.networks import load_network
 from ethsync.peers.greeting import LATER_THAN_ANY_FORK, ChainView
 from ethsync.serve.demo import demo_network, head_header
@@ -38,8 +42,8 @@ FOUND = Probe(
 )  # fmt: skip
 
 
-def rows(probe: Probe) -> dict[str, str]:
-    shown = lines(probe, probe_facts(probe, [DEMO], HEAD.timestamp + 20 * 86_400))
+def rows(found: Probe) -> dict[str, str]:
+    shown = lines(found, probe_facts(found, [DEMO], HEAD.timestamp + 20 * 86_400))
     return {text[:13].strip(): text[14:] for text in shown}
 
 
@@ -75,6 +79,16 @@ def test_a_node_out_of_reach_is_one_line_with_the_reason() -> None:
     ]
 
 
+def test_both_take_forks_that_are_elsewhere(tmp_path: Path) -> None:
+    """A wrong one is refused before anybody is dialled."""
+    for wrong in ("Amsterdm=5", "Amsterdam=5"):
+        with pytest.raises(ConfigError, match="Amsterdam"):
+            probe.run(str(FOUND.enode), "mainnet", as_json=False, forks=[wrong])
+        with pytest.raises(ConfigError, match="Amsterdam"):
+            crawl.run("mainnet", 0.0, tmp_path / "n.jsonl", "v5", ["127.0.0.1:0"], [], [wrong])
+    assert not (tmp_path / "n.jsonl").exists()
+
+
 class Nowhere:
     """A sink that keeps nothing."""
 
@@ -83,9 +97,9 @@ class Nowhere:
 
 
 def test_a_crawl_says_what_came_of_its_looks() -> None:
-    crawl = Crawl(KEY, [], ChainView(load_network("mainnet"), LATER_THAN_ANY_FORK, NOW), Nowhere())
-    crawl.found = 1
-    assert line(crawl) == "1 node found, 0 looked at"
-    crawl.found = 1234
-    crawl.counts.update({"serves snap": 3, "no Hello": 1})
-    assert line(crawl) == "1,234 nodes found, 4 looked at: 1 no Hello, 3 serves snap"
+    begun = Crawl(KEY, [], ChainView(load_network("mainnet"), LATER_THAN_ANY_FORK, NOW), Nowhere())
+    begun.found = 1
+    assert line(begun) == "1 node found, 0 looked at"
+    begun.found = 1234
+    begun.counts.update({"serves snap": 3, "no Hello": 1})
+    assert line(begun) == "1,234 nodes found, 4 looked at: 1 no Hello, 3 serves snap"

@@ -108,6 +108,7 @@ def test_a_named_node_nearby_is_dialled_again_after_a_second_then_less_and_less_
 
 @pytest.mark.parametrize("source", [Source.DISCV5, Source.STATIC])
 def test_no_node_is_dialled_twice_within_35_seconds_even_if_it_was_useful(source: Source) -> None:
+    assert REDIAL >= 35.0
     candidates = pool()
     candidates.offer(node(1, "20.1.1.1"), source, 0.0)
     candidates.dialled(key(1), 100.0)
