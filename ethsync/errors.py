@@ -92,6 +92,14 @@ class Disproved(PeerError):
     """Data that contradicts the hash it was asked for by: a lie, not an accident."""
 
 
+class CutShort(Disproved):
+    """Leaves are missing where the trie has some. A lie, if it is a habit.
+
+    An honest geth does it once in a while: its iterator over accounts or slots fails when a block is imported in the
+    middle of an answer, and it sends what it has so far, as if that were all (eth/protocols/snap/handlers.go).
+    """
+
+
 class RequestTimeout(PeerError):
     """A request got no answer in its time. The peer stays connected."""
 

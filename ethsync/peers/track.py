@@ -35,6 +35,8 @@ class Outcome(Enum):
     EMPTY = "empty"
     TIMEOUT = "timeout"
     MALFORMED = "malformed"
+    CUT_SHORT = "cut short"
+    """Leaves were missing, as when a geth imports a block in the middle of its answer."""
     DISPROVED = "disproved"
     DISCONNECTED = "disconnected"
 
@@ -54,12 +56,20 @@ FIRST_PAUSE = 1.0
 """Seconds that a peer is left alone for a kind of request after it answered empty; doubled up to LONGEST_PAUSE."""
 LONGEST_PAUSE = 60.0
 
+CUT_SHORT_PAUSE = 1.0
+"""Seconds that a peer is left alone for a kind of request after an answer with leaves missing: longer than most geths
+take to import a block."""
+CUT_SHORT_IN_A_ROW = 4
+"""Such answers, each to a request made after the pause that followed the last, that make a liar: all that it had in the
+time of four imports was cut short."""
+
 POINTS = {
     Outcome.SERVED: 1.0,
     Outcome.DUPLICATE: 0.0,
     Outcome.EMPTY: -1.0,
     Outcome.TIMEOUT: -2.0,
     Outcome.MALFORMED: -8.0,
+    Outcome.CUT_SHORT: -1.0,
     Outcome.DISPROVED: -50.0,
     Outcome.DISCONNECTED: -1.0,
 }
@@ -80,6 +90,7 @@ class Track:
     """Bytes per second of recent answers."""
     empty_in_a_row: int = 0
     malformed_in_a_row: int = 0
+    cut_short_in_a_row: int = 0
     paused_until: float = float("-inf")
 
     def answered(self, size: int, seconds: float) -> None:
@@ -104,9 +115,15 @@ class Track:
         self.paused_until = now + min(FIRST_PAUSE * 2**self.empty_in_a_row, LONGEST_PAUSE)
         self.empty_in_a_row = min(self.empty_in_a_row + 1, 10)
 
+    def was_cut_short(self, now: float) -> None:
+        """Leaves were missing. What was asked before the last such answer came may have met with the same import."""
+        if now >= self.paused_until:
+            self.cut_short_in_a_row += 1
+            self.paused_until = now + CUT_SHORT_PAUSE
+
     def was_served(self) -> None:
         """The peer gave something useful."""
-        self.empty_in_a_row = self.malformed_in_a_row = 0
+        self.empty_in_a_row = self.malformed_in_a_row = self.cut_short_in_a_row = 0
 
 
 @dataclass(slots=True)
@@ -161,6 +178,8 @@ class Record:
             track.was_empty(now)
         elif outcome is Outcome.TIMEOUT:
             track.timed_out()
+        elif outcome is Outcome.CUT_SHORT:
+            track.was_cut_short(now)
         elif outcome is Outcome.MALFORMED:
             track.malformed_in_a_row += 1
             track.was_empty(now)

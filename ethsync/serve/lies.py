@@ -102,6 +102,24 @@ gap = _on_leaves(_without_middle)
 truncated = _on_leaves(lambda items: items[:-1])
 """The last leaf is left out, which the proof was made for. That leaves a true claim about fewer leaves, if the proof
 still shows what follows; of a whole trie without a proof it makes a lie."""
+
+
+def interrupted(states: ServedStates, request: SnapRequest, reply: SnapReply) -> SnapReply:
+    """What a geth sends whose iterator fails because a block is imported: what it has so far, as if that were all.
+
+    No account with the proof of the origin; of storage asked for whole, a part of one set and no proof; of a range of
+    it that begins elsewhere, no slot with the proof of its origin.
+    """
+    if isinstance(reply, AccountRange):
+        return replace(reply, accounts=())
+    if isinstance(reply, StorageRanges) and isinstance(request, GetStorageRanges):
+        if request.origin not in (b"", ZERO_KEY):
+            return replace(reply, slots=())
+        if not reply.proof:
+            return _on_leaves(lambda items: items[: len(items) // 2] or items)(states, request, reply)
+    return reply
+
+
 reordered = _on_leaves(_swapped)
 duplicated = _on_leaves(_twice)
 changed_key = _on_leaves(_with_other_key)

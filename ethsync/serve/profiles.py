@@ -47,13 +47,14 @@ class Profile:
     """A server's behaviour. Times in seconds.
 
     kinds: replies that the behaviour is about; the others are honest. first_lie: honest replies of those kinds before
-    the first that is not. lie: what is done to a reply; header_lie: to one
+    the first that is not. every: it is about each so-manieth of them. lie: what is done to a reply; header_lie: to one
     of headers. most_bytes, most_codes: caps on what is asked for.
     """
 
     name: str
     kinds: frozenset[SnapMessage] = EVERYTHING
     first_lie: int = 0
+    every: int = 1
     lie: Lie | None = None
     useless: bool = False
     silent: bool = False
@@ -73,7 +74,7 @@ class Profile:
         Runs in a worker thread.
         """
         empty = empty_reply(request)
-        if empty.message not in self.kinds or number < self.first_lie:
+        if empty.message not in self.kinds or number < self.first_lie or number % self.every:
             return serve(states, request)
         if self.silent:
             return None
@@ -146,9 +147,11 @@ _STORAGE = frozenset({SnapMessage.STORAGE_RANGES})
 PROFILES: Mapping[str, Profile] = {
     profile.name: profile
     for profile in (
-        # Real clients. geth: every habit of `ethsync.serve.snap`. Besu announces snap/1 with its server switched off.
+        # Real clients. geth: every habit of `ethsync.serve.snap`; importing: while blocks come. Besu announces snap/1
+        # with its server switched off.
         Profile("geth"),
         Profile("besu", useless=True),
+        Profile("importing", kinds=RANGES, every=3, lie=lies.interrupted),
         Profile("nethermind", malformed_when_unknown=True, empty_tails=True),
         # Honest, but hard to work with.
         Profile("capped", most_bytes=CAPPED_BYTES, most_codes=1),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ethsync.errors import Disproved, LocalProtocolError, MalformedMessage
+from ethsync.errors import CutShort, Disproved, LocalProtocolError, MalformedMessage
 from ethsync.hashing import EMPTY_TRIE_ROOT
 from ethsync.kernels import keccak, proof
 from ethsync.kernels.trie import NO_DEPTH
@@ -51,7 +51,7 @@ def verify_range(
 
     Without proof nodes the leaves must be the whole trie and origin zero. Without leaves the proof must show that
     nothing is at or after the origin. Raises MalformedMessage for bytes that make no sense, Disproved if the root
-    is not met.
+    is not met, CutShort if there are no leaves where the proof shows some.
     """
     if len(leaves) and leaves.key(0) < origin:
         raise MalformedMessage("the reply begins before the origin that was asked for")
@@ -66,7 +66,7 @@ def verify_range(
     left = _edge(root, origin, nodes, hashes, right=False)
     right = _edge(root, last, nodes, hashes, right=True)
     if not len(leaves) and len(right):
-        raise Disproved("an empty reply hides leaves: its own proof shows that the trie goes on")
+        raise CutShort("an empty reply hides leaves: its own proof shows that the trie goes on")
     entries = _joined(left, leaves, right)
     if not len(entries):
         if root != EMPTY_TRIE_ROOT:

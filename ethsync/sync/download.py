@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ethsync.errors import Disproved, MalformedMessage, PeerGone, RequestTimeout, StateUnavailable
+from ethsync.errors import CutShort, Disproved, MalformedMessage, PeerGone, RequestTimeout, StateUnavailable
 from ethsync.peers.assignment import Demand, assign
-from ethsync.peers.track import Outcome, RequestKind
+from ethsync.peers.track import CUT_SHORT_IN_A_ROW, Outcome, RequestKind
 from ethsync.sync.shortage import shortage
 
 if TYPE_CHECKING:
@@ -232,6 +232,10 @@ async def _process(download: Download, reply: Reply) -> None:
             raise MalformedMessage(f"{peer} sent {size} bytes where about {job.budget} were asked for")
         outcome = await stage.process(job, reply.payload)
     except Disproved as error:
+        if isinstance(error, CutShort):
+            download.note(peer, stage.kind, Outcome.CUT_SHORT, reply.root)
+            if peer.record.tracks[stage.kind].cut_short_in_a_row < CUT_SHORT_IN_A_ROW:
+                return
         download.pool.note(peer, stage.kind, Outcome.DISPROVED)
         download.pool.drop(peer, error)
         return

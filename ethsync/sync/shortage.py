@@ -29,6 +29,7 @@ class Fared(Enum):
     LOST = ("gave something before, and then said that it has nothing", "gave something before, and nothing any more")
     EMPTY = ("said that it has nothing", "said that they have nothing")
     SILENT = ("did not answer in time", "did not answer in time")
+    CUT_SHORT = ("left something out of its last answer", "left something out of their last answers")
     GARBLED = ("sent an undecodable answer", "sent undecodable answers")
     BROKE_OFF = ("hung up on a request", "hung up on requests")
     UNASKED = ("has only just connected", "have only just connected")
@@ -37,6 +38,7 @@ class Fared(Enum):
 _FAILURES = {
     Outcome.EMPTY: Fared.EMPTY,
     Outcome.TIMEOUT: Fared.SILENT,
+    Outcome.CUT_SHORT: Fared.CUT_SHORT,
     Outcome.MALFORMED: Fared.GARBLED,
     Outcome.DISCONNECTED: Fared.BROKE_OFF,
 }

@@ -192,14 +192,18 @@ def stored_verdict(datadir: Datadir) -> Verified | None:
 
 
 def _count(progress: Progress, verified: Verified) -> None:
-    """Put the verified totals in place of what was counted on the way; what this run did not fetch, it had kept."""
+    """Put the verified totals in place of what was counted on the way.
+
+    What a run that went on from another did not fetch as ranges, it had kept, or healed.
+    """
+    went_on = progress.accounts.kept_items > 0
     for stage, total in (
         (progress.accounts, verified.accounts),
         (progress.storage, verified.slots),
         (progress.codes, verified.codes),
     ):
         fetched = stage.items - stage.kept_items
-        stage.items, stage.kept_items = total, max(0, total - fetched)
+        stage.items, stage.kept_items = total, max(0, total - fetched) * went_on
     progress.contracts = verified.contracts
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import trio
 
-from ethsync.errors import Disproved, PeerError
+from ethsync.errors import CutShort, Disproved, PeerError
 from ethsync.peers.track import Outcome, RequestKind
 from ethsync.state.pages import depth_for
 from ethsync.sync.big_contracts import BigContract, BigContracts, RangeJob
@@ -205,7 +205,7 @@ class StorageStage:
             )
         except PeerError as error:
             self.give_back(job)
-            if isinstance(error, Disproved) and big.contract.state_root != job.root:
+            if isinstance(error, Disproved) and not isinstance(error, CutShort) and big.contract.state_root != job.root:
                 await self._park(big.contract)
                 return Outcome.DUPLICATE
             raise

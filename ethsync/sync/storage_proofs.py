@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ethsync.errors import Disproved, MalformedMessage
+from ethsync.errors import CutShort, Disproved, MalformedMessage
 from ethsync.kernels import keccak
 from ethsync.kernels.trie import NO_DEPTH
 from ethsync.state.columns import Ints, Leaves, entries_of, only_tries, row_bytes
@@ -129,7 +129,7 @@ def _match(found: list[bytes], roots: list[bytes], may_differ: bool) -> tuple[li
     for root in found:
         position = _next_with(root, roots, at)
         if position is None and not may_differ:
-            raise Disproved(f"a storage trie with root {root.hex()} was sent, which no account asked for has")
+            raise CutShort(f"a storage trie with root {root.hex()} was sent, which no account asked for has")
         places.append(position)
         end = min(at + 1, len(roots)) if position is None else position
         skipped.extend(range(at, end))

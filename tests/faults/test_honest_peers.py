@@ -18,6 +18,7 @@ from tests.faults.syncing import Synced, assert_state, open_hosts, sync, sync_fr
 HONEST_ALONE = [
     "geth",
     "nethermind",
+    "importing",
     "bloated-proof",
     "reversed-proof",
     "proof-of-full-set",
@@ -30,7 +31,7 @@ TIRESOME = ["besu", "silent", "no-accounts", "no-storage", "no-codes", "missing-
 """Profiles that do no harm but of which most give little or nothing."""
 
 MIXES: dict[str, list[str]] = {
-    "real clients": ["geth", "besu", "nethermind", "geth"],
+    "real clients": ["geth", "besu", "nethermind", "importing"],
     "one does the work": ["besu", "silent", "no-accounts", "no-storage", "no-codes", "geth"],
     "each does its part": ["no-accounts", "no-storage", "no-codes"],
     "strange but true": ["bloated-proof", "reversed-proof", "proof-of-full-set", "late-duplicates", "reordered-codes"],

@@ -17,6 +17,7 @@ import trio
 
 from ethsync.errors import DisconnectReason, StateUnavailable
 from ethsync.peers.drops import Drop
+from ethsync.peers.track import CUT_SHORT_IN_A_ROW
 from ethsync.serve import lies
 from ethsync.serve.lies import Lie
 from ethsync.serve.profiles import PROFILES, Profile
@@ -91,20 +92,42 @@ def more(pairs: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], .
     return (*pairs[:-1], (key[:-1] + b"\x00", value), (key[:-1] + b"\x01", value), pairs[-1])[-len(pairs) - 1 :]
 
 
+def on_whole_tries(change: Lie) -> Lie:
+    """A lie about storage replies without a proof."""
+
+    def lie(states: ServedStates, request: SnapRequest, reply: SnapReply) -> SnapReply:
+        return change(states, request, reply) if isinstance(reply, StorageRanges) and not reply.proof else reply
+
+    return lie
+
+
+def on_proven_ranges(change: Lie) -> Lie:
+    """A lie about replies that have a proof."""
+
+    def lie(states: ServedStates, request: SnapRequest, reply: SnapReply) -> SnapReply:
+        return (
+            change(states, request, reply) if isinstance(reply, AccountRange | StorageRanges) and reply.proof else reply
+        )
+
+    return lie
+
+
+LEAF_LIES: dict[str, Lie] = {
+    "gap": lies.gap,
+    "added leaves": added,
+    "changed key": lies.changed_key,
+    "changed value": lies.changed_value,
+}
+
 RANGE_LIES: dict[str, Lie] = {
     "root node missing": lies.missing_proof_node,
     "all nodes missing but the root": on_proof(lambda nodes: nodes[:1]),
-    "no proof": lies.no_proof,
     "root node corrupt": on_proof(lambda nodes: (flipped(nodes[0]), *nodes[1:])),
     "all nodes corrupt but the root": on_proof(lambda nodes: (nodes[0], *map(flipped, nodes[1:]))),
     "nodes that are no trie nodes": on_proof(lambda nodes: tuple(b"\xc1" + node for node in nodes)),
     "proof of other keys": lies.misplaced_proof,
-    "gap": lies.gap,
-    "gap in a bloated proof": gap_in_bloated_proof,
-    "added leaves": added,
-    "changed key": lies.changed_key,
-    "changed value": lies.changed_value,
-    "empty with a proof": emptied,
+    "gap in a bloated proof": on_proven_ranges(gap_in_bloated_proof),
+    **{name: on_proven_ranges(lie) for name, lie in LEAF_LIES.items()},
 }
 """Replies that decode, and that the root contradicts."""
 
@@ -133,8 +156,17 @@ class Case:
 
 CASES = [
     *(Case(name, kind, lie, 0, "") for name, lie in RANGE_LIES.items() for kind in (ACCOUNTS, STORAGE)),
+    Case("no proof", ACCOUNTS, lies.no_proof, 0, ""),
+    Case("no proof", STORAGE, lies.no_proof, CUT_SHORT_IN_A_ROW - 1, "a storage trie with root"),
     *(Case(name, kind, lie, 2, THRICE) for name, lie in UNDECODABLE.items() for kind in (ACCOUNTS, STORAGE)),
-    Case("last leaf left out", STORAGE, lies.truncated, 0, "a storage trie with root"),
+    *(
+        Case(
+            f"{name} of a whole trie", STORAGE, on_whole_tries(lie), CUT_SHORT_IN_A_ROW - 1, "a storage trie with root"
+        )
+        for name, lie in (LEAF_LIES | {"last leaf left out": lies.truncated}).items()
+    ),
+    Case("empty with a proof", STORAGE, emptied, 0, "a proof without slots"),
+    Case("empty with a proof", ACCOUNTS, emptied, CUT_SHORT_IN_A_ROW - 1, "an empty reply hides leaves"),
     Case("wrong code", CODES, lies.wrong_code, 0, "which was not asked for"),
     Case("more codes than asked for", CODES, lies.unasked_code, 2, THRICE),
 ]

@@ -7,6 +7,7 @@ import pytest
 from ethsync.peers import track as constants
 from ethsync.peers.rtt import CAP
 from ethsync.peers.track import (
+    CUT_SHORT_PAUSE,
     HALF_LIFE,
     HIGHEST_SCORE,
     LARGEST_BUDGET,
@@ -133,6 +134,24 @@ def test_undecodable_answers_pause_too_and_are_counted_by_kind_until_a_good_one(
     record.note(CODES, Outcome.SERVED, 0.0)
     assert record.tracks[CODES].malformed_in_a_row == 0
     assert record.tracks[ACCOUNTS].malformed_in_a_row == 1
+
+
+def test_answers_cut_short_count_once_between_two_pauses_until_a_good_one() -> None:
+    # Given answers to three requests that were under way when a block was imported
+    record = new_record()
+    track = record.tracks[ACCOUNTS]
+    for now in (10.0, 10.1, 10.2):
+        record.note(ACCOUNTS, Outcome.CUT_SHORT, now)
+    # Then that is one, and a pause
+    assert track.cut_short_in_a_row == 1
+    assert track.paused_until == 10 + CUT_SHORT_PAUSE
+    # When what is asked after the pause is cut short too
+    record.note(ACCOUNTS, Outcome.CUT_SHORT, track.paused_until)
+    assert track.cut_short_in_a_row == 2
+    assert not record.tracks[CODES].cut_short_in_a_row
+    # Then a good answer takes it back
+    record.note(ACCOUNTS, Outcome.SERVED, 20.0)
+    assert track.cut_short_in_a_row == 0
 
 
 def test_a_peer_is_promising_until_it_fails() -> None:
