@@ -46,7 +46,9 @@ async def assert_whole(synced: Synced, state: StateView, datadir: Path) -> None:
 
 
 @pytest.mark.parametrize("profile", HONEST_ALONE)
-async def test_one_honest_peer_is_enough(profile: str, state: StateView, tmp_path: Path) -> None:
+async def test_one_honest_peer_is_enough(
+    profile: str, state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
+) -> None:
     synced, _ = await sync(state, tmp_path / "d", profile)
     await assert_whole(synced, state, tmp_path / "d")
 

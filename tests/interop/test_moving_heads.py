@@ -27,7 +27,7 @@ from tests.oracles.beacon_node import FakeBeaconNode, beacon_head, open_beacon_n
 RULES = PivotRules(1, 2)
 """The pivot moves every two blocks: EthereumJS takes a second to execute fifty."""
 
-FIRST, LAST = 3, 24
+FIRST, LAST = 3, 17
 WINDOW = 7
 """Blocks whose states are served: the pivot's, and some more, as 128 are for a way of 120."""
 
