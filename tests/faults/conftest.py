@@ -13,10 +13,10 @@ from ethsync.serve.synthetic import create_synthetic
 from ethsync.state.view import StateView
 from tests.faults.states import opened
 
-SPEC = SyntheticSpec(accounts=3_000, contracts=300, slots=9_000, codes=150, seed=3, code_bytes=300)
+SPEC = SyntheticSpec(accounts=3_000, contracts=300, slots=9_000, codes=150, seed=3, code_bytes=300, headers=20)
 """Two replies of accounts, contracts with shared storage and codes, one with 3,000 slots."""
 
-SMALL_SPEC = SyntheticSpec(accounts=500, contracts=40, slots=900, codes=25, seed=5, code_bytes=60)
+SMALL_SPEC = SyntheticSpec(accounts=500, contracts=40, slots=900, codes=25, seed=5, code_bytes=60, headers=20)
 """For peers that need many replies for little."""
 
 CLOCK_RATE = 10

@@ -29,7 +29,7 @@ from ethsync.sync.chain import only_block
 from ethsync.sync.progress import Progress
 from ethsync.sync.snap import SnapOptions, run_snap
 
-SPEC = SyntheticSpec(accounts=400, contracts=20, slots=300, codes=10, seed=4, code_bytes=60)
+SPEC = SyntheticSpec(accounts=400, contracts=20, slots=300, codes=10, seed=4, code_bytes=60, headers=20)
 LOOPBACK = Endpoint(IPv4Address("127.0.0.1"), 0)
 
 
