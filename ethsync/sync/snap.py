@@ -214,9 +214,8 @@ async def _download(
     changes = Changes()
     complete = options.follow and header is not None and is_complete(datadir)
     if not complete:
-        await trio.to_thread.run_sync(
-            fold_all, datadir, trio.from_thread.check_cancelled
-        )  # what follows changes pages themselves
+        # What follows changes pages themselves.
+        await trio.to_thread.run_sync(fold_all, datadir, trio.from_thread.check_cancelled)
     known = (header.number, header.timestamp) if header is not None else (LATER_THAN_ANY_FORK, int(time.time()))
     pool = PeerPool(changes.ring, ChainView(options.network, *known, eip7542=options.eip7542))
     kept = await trio.to_thread.run_sync(read_kept, datadir, trio.from_thread.check_cancelled)
@@ -231,9 +230,8 @@ async def _download(
         context = SyncContext(datadir, writer, pool, changes, limiter, progress, options.patience)
         async with open_chain(context, options.network, options.chain, header, complete=complete) as chain:
             if not complete:
-                read_meters(
-                    progress, pool, writer, trio.current_time()
-                )  # the first line names the peers that there are
+                # The first line names the peers that there are.
+                read_meters(progress, pool, writer, trio.current_time())
                 await download_state(context, chain.pivot, kept, progress.restarts + 1)
             if options.follow:
                 await _follow(options, context, chain)
