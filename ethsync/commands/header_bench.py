@@ -12,8 +12,10 @@ import trio
 
 from ethsync.commands.child import open_serving_process
 from ethsync.commands.places import synthetic_datadir
+from ethsync.counters import Counters
 from ethsync.headers.service import HeaderDownload, open_header_chain, run_headers
 from ethsync.networks import load_network
+from ethsync.peers.changes import Changes
 from ethsync.peers.finding import named_only, run_finding
 from ethsync.peers.greeting import ChainView
 from ethsync.peers.pool import PeerPool
@@ -22,9 +24,7 @@ from ethsync.serve.synthetic import create_synthetic
 from ethsync.store.datadir import open_datadir
 from ethsync.store.schema import FORMAT_VERSION, Format
 from ethsync.store.writer import run_writer
-from ethsync.sync.changes import Changes
 from ethsync.sync.heads import fetch_header, parse_head
-from ethsync.sync.progress import Stage
 from ethsync.wire.enode import parse_enode
 
 SPEC = SyntheticSpec(accounts=1, headers=100_000)
@@ -56,7 +56,7 @@ async def _download(state: Path, target: Path) -> float:
                 writer = await nursery.start(partial(run_writer, datadir, floor=0))
                 await nursery.start(run_finding, pool, finding)
                 head = await fetch_header(pool, changes, parse_head(server.head), PATIENCE)
-                chain = open_header_chain(datadir, network, Stage())
+                chain = open_header_chain(datadir, network, Counters())
                 chain.follow(head)
                 download = HeaderDownload(chain, datadir, writer, pool, changes, trio.CapacityLimiter(2))
                 began = trio.current_time()

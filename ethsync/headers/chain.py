@@ -29,9 +29,9 @@ from ethsync.wire.headers import decode_header
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ethsync.arrays import Bytes
+    from ethsync.counters import Counters
     from ethsync.headers.rules import ChainRules
-    from ethsync.state.columns import Bytes
-    from ethsync.sync.progress import Stage
     from ethsync.wire.headers import Header
 
 MOST_ASKED = 16
@@ -65,7 +65,7 @@ class ProvenChain:
 
     store: HeaderStore
     rules: ChainRules
-    counters: Stage
+    counters: Counters
     floor: int = 0
     outbox: deque[Writing] = field(default_factory=deque)
     refuted: deque[Refuted] = field(default_factory=deque)

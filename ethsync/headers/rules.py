@@ -10,8 +10,8 @@ import numpy as np
 from ethsync.wire.headers import FORK_FIELDS, decode_header
 
 if TYPE_CHECKING:
+    from ethsync.arrays import Ints
     from ethsync.networks import Network
-    from ethsync.state.columns import Ints
 
 APPENDED = {"London": 1, "Shanghai": 1, "Cancun": 3, "Prague": 1, "Amsterdam": 2}
 """Header fields that each fork appended: EIP-1559; EIP-4895; EIP-4844 and EIP-4788; EIP-7685; EIP-7928 and EIP-7843."""

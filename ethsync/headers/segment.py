@@ -21,8 +21,8 @@ from ethsync.wire.eth import GetBlockHeaders
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ethsync.arrays import Bytes, Ints
     from ethsync.headers.rules import ChainRules
-    from ethsync.state.columns import Bytes, Ints
     from ethsync.store.headers import Link
 
 FAULTS = {

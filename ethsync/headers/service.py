@@ -25,14 +25,14 @@ from ethsync.wire.eth import MAX_SERVED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ethsync.counters import Counters
     from ethsync.headers.descent import HeaderJob
     from ethsync.networks import Network
+    from ethsync.peers.changes import Changes
     from ethsync.peers.peer import Peer
     from ethsync.peers.pool import PeerPool
     from ethsync.store.datadir import Datadir
     from ethsync.store.writer import Writer
-    from ethsync.sync.changes import Changes
-    from ethsync.sync.progress import Stage
 
 KIND = RequestKind.HEADERS
 
@@ -83,7 +83,7 @@ class HeaderDownload:
         return late
 
 
-def open_header_chain(datadir: Datadir, network: Network, counters: Stage, floor: int | None = 0) -> ProvenChain:
+def open_header_chain(datadir: Datadir, network: Network, counters: Counters, floor: int | None = 0) -> ProvenChain:
     """The chain as it is stored, to be continued down to `floor`; None: as far as recent headers reach below its head.
     Reads the disk: run it in a thread.
 

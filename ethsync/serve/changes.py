@@ -14,9 +14,9 @@ import numpy as np
 from ethsync.serve.random_leaves import ACCOUNT_WORDS, KEY_WORDS, SLOT_WORDS, Kind, under, words
 
 if TYPE_CHECKING:
+    from ethsync.arrays import Ints
     from ethsync.serve.random_leaves import Mask, Words
     from ethsync.serve.spec import SyntheticSpec
-    from ethsync.state.columns import Ints
 
 STORAGE_PART = 8  # one in so many changed accounts has other storage, as far as there are contracts
 NEW_PART = 16  # one in so many is new

@@ -10,8 +10,8 @@ import numpy as np
 from ethsync.serve.random_leaves import Kind, words
 
 if TYPE_CHECKING:
+    from ethsync.arrays import Ints
     from ethsync.serve.spec import SyntheticSpec
-    from ethsync.state.columns import Ints
 
 GIANT_SHARE = 3  # one contract has a third of all slots
 MIDDLING_SHARE = 10  # those of middling size have a tenth together

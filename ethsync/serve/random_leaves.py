@@ -19,7 +19,7 @@ from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
 from ethsync.state.columns import KEY_BYTES, Leaves
 
 if TYPE_CHECKING:
-    from ethsync.state.columns import Bytes, Ints
+    from ethsync.arrays import Bytes, Ints
 
 Words = NDArray[np.uint64]
 Mask = NDArray[np.bool_]

@@ -18,7 +18,8 @@ from ethsync.wire import rlp
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ethsync.state.columns import Ints, Leaves
+    from ethsync.arrays import Ints
+    from ethsync.state.columns import Leaves
     from ethsync.state.node_tables import NodePaths
     from ethsync.state.pages import Bundle
     from ethsync.state.view import StateView, StorageTrie

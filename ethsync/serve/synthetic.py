@@ -48,9 +48,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ethsync.arrays import Bytes, Ints
     from ethsync.serve.random_leaves import Words
     from ethsync.serve.spec import SyntheticSpec
-    from ethsync.state.columns import Bytes, Ints, Leaves
+    from ethsync.state.columns import Leaves
     from ethsync.store.datadir import Datadir
 
 FACT_SYNTHETIC = FACT + b"synthetic"

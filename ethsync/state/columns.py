@@ -12,7 +12,6 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ethsync.errors import LocalProtocolError
 from ethsync.kernels import rlp, trie
@@ -20,8 +19,9 @@ from ethsync.kernels import rlp, trie
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Bytes = NDArray[np.uint8]
-Ints = NDArray[np.int64]
+    from numpy.typing import NDArray
+
+    from ethsync.arrays import Bytes, Ints
 
 KEY_BYTES = 32
 KEY_NIBBLES = 64

@@ -14,11 +14,12 @@ from ethsync.errors import Disproved, LocalProtocolError, MalformedMessage
 from ethsync.kernels import difference as kernel
 from ethsync.kernels import keccak
 from ethsync.kernels.trie import KEY_NIBBLES, LEAF, SLIM_ACCOUNT
-from ethsync.state.columns import Bytes, Ints, Leaves, join, no_leaves
+from ethsync.state.columns import Leaves, join, no_leaves
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ethsync.arrays import Bytes, Ints
     from ethsync.state.replies import Blobs
     from ethsync.state.tries import Structure
 

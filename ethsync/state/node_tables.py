@@ -17,7 +17,7 @@ import numpy as np
 
 from ethsync.errors import LocalProtocolError
 from ethsync.kernels import nodes as kernel
-from ethsync.state.columns import KEY_BYTES, KEY_NIBBLES, Bytes, Entries, Ints, Leaves, entries_of
+from ethsync.state.columns import KEY_BYTES, KEY_NIBBLES, Entries, Leaves, entries_of
 from ethsync.state.paged import SmallTrie
 from ethsync.state.pages import PagePath, path_of
 from ethsync.state.tries import masked, structure
@@ -25,6 +25,7 @@ from ethsync.state.tries import masked, structure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ethsync.arrays import Bytes, Ints
     from ethsync.state.paged import PagedTrie
     from ethsync.state.view import StorageTrie
 

@@ -17,11 +17,13 @@ from ethsync.kernels import bundles as bundle_kernel
 from ethsync.kernels import pages as kernel
 from ethsync.kernels import trie
 from ethsync.state.account import decode_slim
-from ethsync.state.columns import KEY_NIBBLES, Bytes, Entries, Ints, Leaves, row_bytes
+from ethsync.state.columns import KEY_NIBBLES, Entries, Leaves, row_bytes
 from ethsync.state.tries import Tops, masked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ethsync.arrays import Bytes, Ints
 
 KEY_SPACE = 1 << 256
 

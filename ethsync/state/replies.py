@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ethsync.errors import MalformedMessage
 from ethsync.kernels import rlp, trie
-from ethsync.state.columns import Bytes, Ints, Leaves
+from ethsync.state.columns import Leaves
+
+if TYPE_CHECKING:
+    from ethsync.arrays import Bytes, Ints
 
 SMALLEST_ACCOUNT = 1 + 33 + 5
 SMALLEST_SLOT = 1 + 33 + 1

@@ -11,12 +11,14 @@ from ethsync.errors import EthsyncError
 from ethsync.hashing import EMPTY_TRIE_ROOT
 from ethsync.kernels import trie
 from ethsync.kernels.trie import BRANCH, LEAF, NO_DEPTH
-from ethsync.state.columns import KEY_NIBBLES, Bytes, Entries, Ints, Leaves, entries_of, leaves_of
+from ethsync.state.columns import KEY_NIBBLES, Entries, Leaves, entries_of, leaves_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from ethsync.arrays import Bytes, Ints
 
 _WORDS = {
     trie.BAD_ORDER: "keys are not strictly ascending, or one path is the beginning of another",

@@ -21,7 +21,7 @@ from ethsync.store.schema import HEADER_INDEX, HEADER_RUN
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ethsync.state.columns import Bytes
+    from ethsync.arrays import Bytes
 
 RUN_PAGES = 256
 RUN = RUN_PAGES * PAGE

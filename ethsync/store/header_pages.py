@@ -20,7 +20,7 @@ from ethsync.wire.headers import decode_header
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ethsync.state.columns import Bytes, Ints
+    from ethsync.arrays import Bytes, Ints
 
 PAGE = 1024
 """Headers per page: what one request brings at most (go-ethereum eth/protocols/eth/handler.go, maxHeadersServe)."""

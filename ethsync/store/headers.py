@@ -41,7 +41,7 @@ from ethsync.wire.headers import Header, decode_header
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ethsync.state.columns import Bytes
+    from ethsync.arrays import Bytes
     from ethsync.store.leveldb import Database
 
 CACHED_PAGES = 8

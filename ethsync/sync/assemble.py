@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ethsync.state.columns import Ints, Leaves, join, row_bytes
+from ethsync.state.columns import Leaves, join, row_bytes
 from ethsync.state.pages import (
     KEY_SPACE,
     MOST_LEAVES,
@@ -30,6 +30,7 @@ from ethsync.sync.sweep import Gap
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ethsync.arrays import Ints
     from ethsync.state.proofs import Proven
 
 

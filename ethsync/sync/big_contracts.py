@@ -25,11 +25,11 @@ from ethsync.sync.sweep import Gap, Sweep
 from ethsync.wire.snap import GetStorageRanges
 
 if TYPE_CHECKING:
+    from ethsync.counters import Counters
     from ethsync.store.datadir import Datadir
     from ethsync.sync.assemble import Assembled
     from ethsync.sync.debts import Contract
     from ethsync.sync.page_updates import UpdatedPage
-    from ethsync.sync.progress import Stage
 
 FILL = 0.85
 """As for accounts: ranges are made to fill this share of the budget."""
@@ -109,7 +109,7 @@ class RangeJob:
 class BigContracts:
     """All big contracts under way, in the order in which they were found."""
 
-    def __init__(self, root: bytes, datadir: Datadir, writer: Writer, counters: Stage) -> None:
+    def __init__(self, root: bytes, datadir: Datadir, writer: Writer, counters: Counters) -> None:
         self.root = root
         self._datadir = datadir
         self._writer = writer

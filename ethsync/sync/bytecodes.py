@@ -24,9 +24,9 @@ from ethsync.wire.snap import MAX_CODE_LOOKUPS, GetByteCodes
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ethsync.counters import Counters
     from ethsync.store.datadir import Datadir
     from ethsync.sync.debts import DebtBook, PageDebt
-    from ethsync.sync.progress import Stage
 
 LIKELY_CODE = 6 << 10
 """Bytes of an average code until some have been seen (mainnet: 12.2 GB for 1.94 million codes, go-ethereum#33254)."""
@@ -75,7 +75,7 @@ class CodeStage:
     kind = RequestKind.CODES
 
     def __init__(
-        self, datadir: Datadir, writer: Writer, limiter: trio.CapacityLimiter, counters: Stage, debts: DebtBook
+        self, datadir: Datadir, writer: Writer, limiter: trio.CapacityLimiter, counters: Counters, debts: DebtBook
     ) -> None:
         self._datadir = datadir
         self._writer = writer

@@ -10,10 +10,10 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ethsync.peers.changes import Changes
     from ethsync.peers.pool import PeerPool
     from ethsync.store.datadir import Datadir
     from ethsync.store.writer import Writer
-    from ethsync.sync.changes import Changes
     from ethsync.sync.progress import Progress
     from ethsync.wire.headers import Header
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.kernels import rlp
-from ethsync.state.columns import Bytes, Ints, Leaves, only_tries, row_bytes, side_by_side
+from ethsync.state.columns import Leaves, only_tries, row_bytes, side_by_side
 from ethsync.state.pages import Bundle, PagePath, decode_bundle, encode_bundles, stored_path
 from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, PAID, DebtRecord, account_key, encode_step
 from ethsync.store.unpaid import unpaid
@@ -24,6 +24,7 @@ from ethsync.store.writer import Write, Writer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from ethsync.arrays import Bytes, Ints
     from ethsync.store.datadir import Datadir
 
 

@@ -18,9 +18,9 @@ from ethsync.sync.shortage import shortage
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ethsync.peers.changes import Changes
     from ethsync.peers.peer import Peer
     from ethsync.peers.pool import PeerPool
-    from ethsync.sync.changes import Changes
     from ethsync.sync.patience import Patience
     from ethsync.sync.progress import Progress
     from ethsync.sync.stage import Stage

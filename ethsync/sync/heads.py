@@ -16,9 +16,9 @@ from ethsync.wire.headers import Header, decode_header
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ethsync.peers.changes import Changes
     from ethsync.peers.peer import Peer
     from ethsync.peers.pool import PeerPool
-    from ethsync.sync.changes import Changes
 
 FORM = "hash:0x followed by 64 hexadecimal digits"
 

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ethsync.state.columns import Ints
+    from ethsync.arrays import Ints
+    from ethsync.counters import Counters
     from ethsync.state.replies import Blobs
     from ethsync.sync.local_trie import LocalTrie
-    from ethsync.sync.progress import Stage
     from ethsync.sync.walk import Region
 
     Mask = NDArray[np.bool_]
@@ -146,7 +146,7 @@ class HealingStage:
 
     root: bytes
     limiter: trio.CapacityLimiter
-    counters: Stage
+    counters: Counters
     report: Callable[[float], None] = lambda share: None
     """Told the share of the key space that is proven equal."""
     tries: list[HealedTrie] = field(default_factory=list)

@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ethsync.state.columns import Bytes
+    from ethsync.arrays import Bytes
 
 PARTS = 16
 """Parts by the first nibble of a hash, so that as many threads can read them."""

@@ -15,7 +15,7 @@ from ethsync.errors import DatadirDamaged, LocalProtocolError
 from ethsync.hashing import EMPTY_TRIE_ROOT
 from ethsync.kernels import rlp
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
-from ethsync.state.columns import Entries, Ints, Leaves, entries_of, in_order, no_leaves
+from ethsync.state.columns import Entries, Leaves, entries_of, in_order, no_leaves
 from ethsync.state.difference import Difference, Wanted, compare, joined, slim
 from ethsync.state.paged import joined as joined_entries
 from ethsync.state.pages import PagePath, decode_pages, decode_top, entries_of_tops, stored_path
@@ -25,6 +25,7 @@ from ethsync.store.schema import ACCOUNT_PAGE, STORAGE_PAGE, TOP
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from ethsync.arrays import Ints
     from ethsync.state.pages import Top
     from ethsync.state.replies import Blobs
     from ethsync.state.tries import Structure

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from ethsync.errors import LocalProtocolError
 from ethsync.kernels import difference as kernel
-from ethsync.state.columns import KEY_BYTES, Ints, Leaves, in_order, join, no_leaves
+from ethsync.state.columns import KEY_BYTES, Leaves, in_order, join, no_leaves
 from ethsync.state.pages import PagePath, Top, encode_pages, path_of, tops_of
 from ethsync.state.tries import page_tops
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ethsync.arrays import Ints
     from ethsync.sync.local_trie import LocalTrie
     from ethsync.sync.walk import Clearing, Region
 

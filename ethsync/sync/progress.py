@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from ethsync.counters import Counters
+
 if TYPE_CHECKING:
     from ethsync.peers.census import Census
     from ethsync.peers.drops import Drop
@@ -33,23 +35,6 @@ class Limit(Enum):
     DISK = "disk"
     PEERS = "peers"
     NOTHING = "-"
-
-
-@dataclass(slots=True)
-class Stage:
-    """Counters of one stage. `items` and `bytes` are proven and handed to the writer, in this run and before it."""
-
-    items: int = 0
-    bytes: int = 0
-    kept_items: int = 0
-    """Of `items`, those that an earlier run had stored."""
-    kept_bytes: int = 0
-    """Of `bytes`, those that an earlier run had stored."""
-    owed: int = 0
-    """Things known to be missing: contracts without storage, codes; for accounts the ranges in flight."""
-    in_flight: int = 0
-    started: float | None = None
-    ended: float | None = None
 
 
 @dataclass(slots=True)
@@ -104,22 +89,22 @@ class Progress:
     """The last block whose whole state was found to be held."""
     key_space: float = 0.0
     """Share of the account key space whose pages are stored, 0 to 1."""
-    accounts: Stage = field(default_factory=Stage)
-    storage: Stage = field(default_factory=Stage)
+    accounts: Counters = field(default_factory=Counters)
+    storage: Counters = field(default_factory=Counters)
     """`items` are slots; `owed` counts contracts whose storage is not stored yet."""
     contracts: int = 0
     """Contracts whose storage is stored."""
-    codes: Stage = field(default_factory=Stage)
-    headers: Stage = field(default_factory=Stage)
+    codes: Counters = field(default_factory=Counters)
+    headers: Counters = field(default_factory=Counters)
     """Block headers; `owed` are those that are still missing."""
-    healing: Stage = field(default_factory=Stage)
+    healing: Counters = field(default_factory=Counters)
     """`items` are trie nodes that came, `bytes` those of their messages."""
     healed: float = 0.0
     """Share of the account key space that is proven equal to the pivot's, 0 to 1, while healing."""
     pivot_moves: int = 0
     verified: float = 0.0
     """Share of the final verification that is done, 0 to 1."""
-    verification: Stage = field(default_factory=Stage)
+    verification: Counters = field(default_factory=Counters)
     """`items` are leaves and `bytes` the bytes read back from disk whose roots and hashes held."""
     peers: list[PeerView] = field(default_factory=list)
     last_peers: list[PeerView] = field(default_factory=list)

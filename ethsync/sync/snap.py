@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ethsync.peers.changes import Changes
 from ethsync.peers.finding import named_only, run_finding
 from ethsync.peers.greeting import LATER_THAN_ANY_FORK, ChainView
 from ethsync.peers.pool import PeerPool
@@ -29,7 +30,6 @@ from ethsync.store.schema import (
 )
 from ethsync.store.writer import Writer, check_space, run_writer
 from ethsync.sync.chain import ChainOptions, open_chain, show_pivot, stored_moves, stored_pivot
-from ethsync.sync.changes import Changes
 from ethsync.sync.context import SyncContext
 from ethsync.sync.debts import open_debts
 from ethsync.sync.follow import run_following

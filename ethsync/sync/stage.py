@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from ethsync.counters import Counters
     from ethsync.peers.peer import Request
     from ethsync.peers.track import Outcome, RequestKind
-    from ethsync.sync.progress import Stage as Counters
 
 
 class Job(Protocol):

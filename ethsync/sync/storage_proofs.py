@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ethsync.errors import CutShort, Disproved, MalformedMessage
 from ethsync.kernels import keccak
 from ethsync.kernels.trie import NO_DEPTH
-from ethsync.state.columns import Ints, Leaves, entries_of, only_tries, row_bytes
+from ethsync.state.columns import Leaves, entries_of, only_tries, row_bytes
 from ethsync.state.pages import KEY_SPACE, SMALL_TRIE
 from ethsync.state.proofs import ZERO_KEY, verify_range
 from ethsync.state.replies import StorageRanges, scan_storage_ranges
 from ethsync.state.tries import TrieError, build
 from ethsync.sync.assemble import Assembled, assemble, assemble_whole, estimated_leaves, first_depth, in_hand
 from ethsync.sync.sweep import Gap
+
+if TYPE_CHECKING:
+    from ethsync.arrays import Ints
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,7 +15,7 @@ from ethsync.sync.verify import CheckedSpan, Disk, Findings, Span, check_codes, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ethsync.state.columns import Bytes
+    from ethsync.arrays import Bytes
     from ethsync.store.datadir import Datadir
 
 SPANS = 16

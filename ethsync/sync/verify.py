@@ -20,7 +20,7 @@ from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.hashing import EMPTY_TRIE_ROOT
 from ethsync.kernels import keccak
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
-from ethsync.state.columns import Bytes, Entries, Ints, Leaves, entries_of, in_order
+from ethsync.state.columns import Entries, Leaves, entries_of, in_order
 from ethsync.state.paged import joined
 from ethsync.state.pages import (
     KEY_SPACE,
@@ -50,6 +50,7 @@ from ethsync.sync.held_codes import PARTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ethsync.arrays import Bytes, Ints
     from ethsync.state.pages import Bundle
     from ethsync.store.datadir import Datadir
     from ethsync.store.leveldb import Database

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ethsync.state.columns import Bytes, Ints, Leaves
+    from ethsync.arrays import Bytes, Ints
+    from ethsync.state.columns import Leaves
 
     Places = np.ndarray[tuple[int], np.dtype[np.bytes_]]
     Mask = NDArray[np.bool_]

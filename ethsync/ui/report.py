@@ -8,13 +8,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ethsync.errors import ConfigError
-from ethsync.sync.progress import Phase, Progress, Stage
+from ethsync.sync.progress import Phase, Progress
 from ethsync.ui.search import census_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from ethsync.counters import Counters
     from ethsync.peers.drops import Drop
     from ethsync.ui.machine import Machine, Resources
     from ethsync.ui.measure import Histogram, LoopLag
@@ -132,7 +133,7 @@ def _machine(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _stage(stage: Stage, now: float) -> dict[str, Any]:
+def _stage(stage: Counters, now: float) -> dict[str, Any]:
     """Return one stage; its rates count what this run did."""
     seconds = None if stage.started is None else (now if stage.ended is None else stage.ended) - stage.started
     return {

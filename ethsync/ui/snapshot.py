@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ethsync.sync.progress import Limit, PeerView, Phase, Progress, Stage
+from ethsync.sync.progress import Limit, PeerView, Phase, Progress
 from ethsync.ui.numbers import printable
 
 if TYPE_CHECKING:
+    from ethsync.counters import Counters
     from ethsync.peers.census import Census
     from ethsync.ui.estimate import Estimate, Span
 
@@ -143,7 +144,7 @@ def _healing(progress: Progress, estimate: Estimate) -> tuple[Row, ...]:
     return (_row("Healing", stage, progress.healed, estimate.nodes, None),)
 
 
-def _row(name: str, stage: Stage, share: float, rate: float | None, owed: int | None) -> Row:
+def _row(name: str, stage: Counters, share: float, rate: float | None, owed: int | None) -> Row:
     return Row(name, share, stage.items, rate, stage.bytes, stage.in_flight, owed)
 
 

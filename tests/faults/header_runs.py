@@ -10,8 +10,10 @@ from pathlib import Path
 
 import trio
 
+from ethsync.counters import Counters
 from ethsync.headers.service import HeaderDownload, open_header_chain, run_headers
 from ethsync.networks import Network
+from ethsync.peers.changes import Changes
 from ethsync.peers.finding import named_only, run_finding
 from ethsync.peers.greeting import ChainView
 from ethsync.peers.pool import PeerPool
@@ -20,8 +22,6 @@ from ethsync.store.datadir import Datadir, open_datadir
 from ethsync.store.headers import HeaderStore
 from ethsync.store.schema import FORMAT_VERSION, Format
 from ethsync.store.writer import Write, Writer, run_writer
-from ethsync.sync.changes import Changes
-from ethsync.sync.progress import Stage
 from ethsync.wire.enode import Enode
 from ethsync.wire.headers import Header
 
@@ -66,7 +66,7 @@ async def downloading(
         assert isinstance(writer, MortalWriter)
         writer.left = writes
         await nursery.start(run_finding, pool, finding)
-        chain = open_header_chain(datadir, network, Stage(), floor)
+        chain = open_header_chain(datadir, network, Counters(), floor)
         chain.follow(head)
         download = HeaderDownload(chain, datadir, writer, pool, changes, trio.CapacityLimiter(2))
         await nursery.start(run_headers, download)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import trio
 
+from ethsync.peers.changes import Changes
 from ethsync.serve.served import ServedStates
 from ethsync.serve.small_state import StatedAccount
 from ethsync.serve.snap import serve
@@ -18,7 +19,6 @@ from ethsync.store.folding import fold_some
 from ethsync.store.patches import Patch
 from ethsync.store.schema import FACT_DEPTH
 from ethsync.store.writer import run_writer
-from ethsync.sync.changes import Changes
 from ethsync.sync.context import SyncContext
 from ethsync.sync.follow import write_step
 from ethsync.sync.local_trie import LocalTrie, local_accounts

@@ -9,6 +9,7 @@ from random import Random
 import pytest
 import trio
 
+from ethsync.counters import Counters
 from ethsync.hashing import keccak256
 from ethsync.headers.chain import RECENT
 from ethsync.headers.service import open_header_chain
@@ -19,7 +20,6 @@ from ethsync.state.view import StateView
 from ethsync.store.datadir import open_datadir
 from ethsync.store.headers import HeaderStore
 from ethsync.store.schema import FACT_TOP
-from ethsync.sync.progress import Stage
 from ethsync.wire.headers import decode_header
 from tests.faults.header_runs import download_all, downloading, format_of, killed_after, stored
 from tests.faults.states import opened
@@ -89,8 +89,8 @@ def test_after_a_restart_recent_headers_are_those_below_the_stored_head(tmp_path
     with open_datadir(tmp_path / "d", format_of(demo_network())) as datadir:
         datadir.headers.put(FACT_TOP, (20 * PAGE + 5).to_bytes(8, "big") + bytes(32))
         # Then another one does not want all headers.
-        assert open_header_chain(datadir, demo_network(), Stage(), None).left == RECENT + 6
-        assert open_header_chain(datadir, demo_network(), Stage()).left == 20 * PAGE + 6
+        assert open_header_chain(datadir, demo_network(), Counters(), None).left == RECENT + 6
+        assert open_header_chain(datadir, demo_network(), Counters()).left == 20 * PAGE + 6
 
 
 @pytest.mark.parametrize(

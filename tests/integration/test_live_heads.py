@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from ethsync.counters import Counters
 from ethsync.discovery.node import Endpoint
 from ethsync.headers.service import open_header_chain
 from ethsync.heads.head import HeadFeed
@@ -24,7 +25,7 @@ from ethsync.state.view import StateView
 from ethsync.store.datadir import open_datadir
 from ethsync.sync.chain import ALL, ChainOptions
 from ethsync.sync.pivots import PivotRules
-from ethsync.sync.progress import Progress, Stage
+from ethsync.sync.progress import Progress
 from ethsync.sync.snap import SnapOptions, Verified, run_snap
 from tests.oracles.beacon_node import (
     LOOPBACK,
@@ -73,7 +74,7 @@ async def synced(server: Server, chain: ChainOptions, datadir: Path) -> tuple[Ve
 def headers_held(datadir: Path) -> tuple[int, int]:
     """The lowest and the highest proven header on the disk."""
     with open_datadir(datadir) as opened:
-        store = open_header_chain(opened, demo_network(), Stage()).store
+        store = open_header_chain(opened, demo_network(), Counters()).store
         assert store.top is not None
         return store.low, store.top.number
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import cast
 
+from ethsync.counters import Counters
 from ethsync.errors import Disproved, MalformedMessage
 from ethsync.hashing import keccak256
 from ethsync.headers.chain import ProvenChain
@@ -16,7 +17,6 @@ from ethsync.headers.segment import HeaderQuery, check_family, read_headers
 from ethsync.peers.track import Outcome
 from ethsync.store.headers import Change, HeaderStore
 from ethsync.store.leveldb import Database
-from ethsync.sync.progress import Stage
 from ethsync.wire.eth import BlockHeaders
 from ethsync.wire.headers import decode_header
 from tests.oracles.headers import demo_rules
@@ -79,7 +79,7 @@ class World:
         self.servers = servers
         self.disk = disk or Disk()
         self.rules = demo_rules()
-        self.chain = ProvenChain(HeaderStore(cast("Database", self.disk), check_family), self.rules, Stage(), floor)
+        self.chain = ProvenChain(HeaderStore(cast("Database", self.disk), check_family), self.rules, Counters(), floor)
         self.jobs: list[HeaderJob] = []
         self.banned: set[int] = set()
         self.blamed: set[int] = set()

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from trie import HexaryTrie
 
+from ethsync.arrays import Ints
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
-from ethsync.state.columns import Ints, Leaves, entries_of, leaves_of
+from ethsync.state.columns import Leaves, entries_of, leaves_of
 from ethsync.state.pages import KEY_SPACE, SMALL_TRIE, PagePath, Top, decode_pages, depth_for, entries_of_tops, path_of
 from ethsync.state.proofs import Proven, verify_range
 from ethsync.state.replies import ProofNodes

@@ -1,6 +1,6 @@
-"""Imports run one way: what each folder of ethsync may import when it runs. docs/architecture.md says what is in them.
+"""Imports run one way, those for annotations too: what each folder of ethsync may import.
 
-Imports for annotations only (`if TYPE_CHECKING`) do not count: they make nothing depend on anything when it runs.
+docs/architecture.md says what is in them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2] / "ethsync"
 
-EVERYBODY = {"errors", "hashing", "jsonfile", "logs"}
+EVERYBODY = {"arrays", "counters", "errors", "hashing", "jsonfile", "logs"}
 
 MAY_IMPORT = {
     "kernels": set[str](),
@@ -25,13 +25,13 @@ MAY_IMPORT = {
     "discovery": {"wire"},
     "store": {"kernels", "wire"},
     "state": {"kernels", "wire", "store"},
-    "peers": {"rlpx", "discovery", "wire"},
+    "peers": {"discovery", "networks", "rlpx", "wire"},
     "heads": {"discovery", "networks", "state", "wire"},
-    "headers": {"kernels", "peers", "store", "wire"},
+    "headers": {"kernels", "networks", "peers", "store", "wire"},
     "serve": {"genesis", "kernels", "networks", "rlpx", "state", "store", "wire"},
-    "sync": {"headers", "heads", "kernels", "peers", "state", "store", "wire"},
-    "ui": {"kernels", "sync"},
-    "crawl": {"discovery", "peers", "rlpx", "state", "ui", "wire"},
+    "sync": {"headers", "heads", "kernels", "networks", "peers", "state", "store", "wire"},
+    "ui": {"discovery", "kernels", "peers", "sync"},
+    "crawl": {"discovery", "networks", "peers", "rlpx", "state", "ui", "wire"},
     "console": {"peers", "rlpx", "state", "ui", "wire"},
 }
 
@@ -40,16 +40,23 @@ ONLY_THERE = {
     ("ui", "kernels"): {"machine.py"},  # which processor the kernels are for
 }
 
+ANNOTATED_ONLY = {("store", "schema.py", "state")}
+"""Keys of pages are made of a page's path, which belongs to the format of pages: `schema` only names its type."""
 
-def imported(nodes: list[ast.stmt]) -> Iterator[str]:
-    """What is imported when these statements run: `sync`, `errors`, ..."""
+
+def is_for_annotations(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def imported(nodes: list[ast.stmt], *, annotations: bool) -> Iterator[str]:
+    """What these statements import, when they run or for annotations: `sync`, `errors`, ..."""
     for node in nodes:
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
         if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("ethsync."):
             yield node.module.split(".")[1]
+        if is_for_annotations(node) and not annotations:
+            continue
         for field in ("body", "orelse", "handlers", "finalbody", "cases"):
-            yield from imported(getattr(node, field, []))
+            yield from imported(getattr(node, field, []), annotations=annotations)
 
 
 def modules(folder: str) -> list[Path]:
@@ -71,10 +78,18 @@ def test_the_table_has_no_cycle() -> None:
 @pytest.mark.parametrize("folder", MAY_IMPORT)
 def test_a_folder_imports_what_is_below_it(folder: str) -> None:
     for path in modules(folder):
-        found = set(imported(ast.parse(path.read_text()).body)) - {folder} - EVERYBODY
-        for other in found:
+        tree = ast.parse(path.read_text()).body
+        for other in set(imported(tree, annotations=True)) - {folder} - EVERYBODY:
+            assert other in MAY_IMPORT[folder] or (folder, path.name, other) in ANNOTATED_ONLY, f"{path} names {other}"
+        for other in set(imported(tree, annotations=False)) - {folder} - EVERYBODY:
             assert other in MAY_IMPORT[folder], f"{path} imports {other}"
             assert path.name in ONLY_THERE.get((folder, other), {path.name}), f"{path} imports {other}"
+
+
+def test_what_everybody_may_import_imports_nothing_of_ours_but_each_other() -> None:
+    for name in EVERYBODY:
+        found = set(imported(ast.parse((ROOT / f"{name}.py").read_text()).body, annotations=True))
+        assert found <= EVERYBODY, name
 
 
 @pytest.mark.parametrize("folder", ["wire", "kernels", "state"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from ethsync.counters import Counters
 from ethsync.errors import Disproved, MalformedMessage
 from ethsync.hashing import keccak256
 from ethsync.peers.track import Outcome
@@ -15,7 +16,6 @@ from ethsync.store.writer import Writer
 from ethsync.sync import bytecodes
 from ethsync.sync.bytecodes import CodeJob, CodeStage, prove_codes
 from ethsync.sync.debts import DebtBook, PageDebt
-from ethsync.sync.progress import Stage
 from ethsync.wire.snap import MAX_CODE_LOOKUPS, GetByteCodes
 from tests.oracles import messages
 from tests.unit.sync.storages import written
@@ -68,7 +68,7 @@ def test_a_request_names_the_hashes() -> None:
 
 @pytest.fixture
 def stage(datadir: Datadir, writer: Writer) -> CodeStage:
-    return CodeStage(datadir, writer, trio.CapacityLimiter(1), Stage(), DebtBook(datadir, writer))
+    return CodeStage(datadir, writer, trio.CapacityLimiter(1), Counters(), DebtBook(datadir, writer))
 
 
 def owing(number: int, codes: int) -> PageDebt:

@@ -8,14 +8,15 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from ethsync.counters import Counters
 from ethsync.errors import StateUnavailable
+from ethsync.peers.changes import Changes
 from ethsync.peers.peer import Request, run_peer
 from ethsync.peers.pool import PeerPool
 from ethsync.peers.track import START_BUDGET, Outcome, RequestKind
-from ethsync.sync.changes import Changes
 from ethsync.sync.download import REPLY_SLACK, Download, run_download
 from ethsync.sync.patience import PATIENCE, Patience
-from ethsync.sync.progress import Progress, Stage
+from ethsync.sync.progress import Progress
 from ethsync.wire import rlp
 from ethsync.wire.snap import GetAccountRange, SnapMessage
 from tests.unit.peers.stubs import VIEW, StubConnection, stub_peer
@@ -38,7 +39,7 @@ class OneJob:
     """A stage with one thing to do, which any reply does."""
 
     kind: RequestKind = ACCOUNTS
-    counters: Stage = field(default_factory=Stage)
+    counters: Counters = field(default_factory=Counters)
     done: bool = False
     taken: bool = False
     given_back: int = 0

@@ -7,9 +7,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from ethsync.errors import ConfigError, Disproved, StateUnavailable
+from ethsync.peers.changes import Changes
 from ethsync.peers.peer import Peer, run_peer
 from ethsync.peers.pool import PeerPool
-from ethsync.sync.changes import Changes
 from ethsync.sync.heads import check_header, fetch_header, parse_head
 from ethsync.wire import rlp
 from ethsync.wire.eth import BlockHeaders, EthMessage

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ethsync.state.columns import Bytes
+from ethsync.arrays import Bytes
 from ethsync.sync.held_codes import PARTS, HeldCodes
 
 HASHES = st.one_of(

@@ -10,6 +10,7 @@ from random import Random
 import pytest
 import trio
 
+from ethsync.counters import Counters
 from ethsync.errors import Disproved, MalformedMessage
 from ethsync.hashing import keccak256
 from ethsync.kernels.trie import LEAF
@@ -18,7 +19,6 @@ from ethsync.store.leveldb import Database
 from ethsync.sync.healing import HealingStage, NodesJob, healed_trie
 from ethsync.sync.local_trie import LocalTrie
 from ethsync.sync.page_updates import UpdatedPage, page_writes
-from ethsync.sync.progress import Stage
 from tests.oracles import messages
 from tests.oracles.stored_tries import PAGES, TOPS
 from tests.oracles.tries import all_nodes, trie_of
@@ -65,7 +65,7 @@ def begin(database: Database, before: Contents, after: Contents) -> Healed:
     put(database, before, DEPTH)
     remote = trie_of(sorted(after), [after[key] for key in sorted(after)])
     nodes = {keccak256(node): node for node in all_nodes(remote).values() if node is not None}
-    stage = HealingStage(STATE_ROOT, trio.CapacityLimiter(2), Stage())
+    stage = HealingStage(STATE_ROOT, trio.CapacityLimiter(2), Counters())
     healed = Healed(database, stage, after, nodes=nodes)
 
     async def keep(pages: list[UpdatedPage]) -> None:

@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ethsync.headers.service import HeaderDownload
 from ethsync.heads.head import HeadFeed, TrustedHead
-from ethsync.sync.changes import Changes
+from ethsync.peers.changes import Changes
 from ethsync.sync.pivots import BEHIND, PivotChooser, next_pivot, run_pivot
 from ethsync.wire.headers import Header, decode_header
 from tests.oracles.header_world import Server, World

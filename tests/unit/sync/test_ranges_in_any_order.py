@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from ethsync.counters import Counters
 from ethsync.peers.track import Outcome
 from ethsync.state.columns import Leaves, leaves_of
 from ethsync.state.pages import path_of
@@ -18,7 +19,7 @@ from ethsync.sync.accounts import AccountJob, AccountStage
 from ethsync.sync.assemble import assemble_whole
 from ethsync.sync.big_contracts import BigContracts, RangeJob
 from ethsync.sync.debts import Contract, DebtBook, PageDebt
-from ethsync.sync.progress import Progress, Stage
+from ethsync.sync.progress import Progress
 from ethsync.sync.storage import StorageStage, TriesJob
 from tests.oracles.leaf_sets import leaf_set
 from tests.unit.sync.account_ranges import ACCOUNTS, assert_all_accounts_once
@@ -176,7 +177,7 @@ async def test_what_a_contract_begun_before_has_left_goes_with_its_first_pages(
         key, value = Marker(0, 1 << 200, 3, 3).encode()
         datadir.storage.put(MARKER + account + key, value)
     # When the contract is begun anew
-    contracts = BigContracts(STATE_ROOT, datadir, writer, Stage())
+    contracts = BigContracts(STATE_ROOT, datadir, writer, Counters())
     assembled = assemble_whole(leaves)
     big = contracts.begin(Contract(PageDebt(PAGE, 1, 1, 0), ACCOUNT, b"\x55" * 32), assembled, 1, 0.0)
     await written(writer, datadir)

@@ -7,11 +7,11 @@ from typing import Any, cast
 import pytest
 import trio
 
+from ethsync.peers.changes import Changes
 from ethsync.serve.demo import head_header
 from ethsync.store.datadir import Datadir
 from ethsync.store.schema import FACT_MIXED
 from ethsync.store.writer import Writer
-from ethsync.sync.changes import Changes
 from ethsync.sync.context import Pivot, SyncContext
 from ethsync.sync.progress import Progress
 from ethsync.sync.reconcile import declare_whole

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from ethsync.counters import Counters
 from ethsync.peers.drops import Drop
-from ethsync.sync.progress import Limit, Phase, Progress, Stage
+from ethsync.sync.progress import Limit, Phase, Progress
 from ethsync.ui.estimate import Estimate, Span
 from ethsync.ui.lines import json_fields, kept_line, left_text, phase_text, plain_line, success_line
 from ethsync.ui.snapshot import take_snapshot
@@ -61,7 +62,7 @@ def test_a_line_after_a_restart_says_what_was_kept(progress: Progress) -> None:
 
 def test_a_line_while_healing(progress: Progress) -> None:
     progress.phase, progress.key_space, progress.healed = Phase.HEALING, 1.0, 0.25
-    progress.healing = Stage(items=9_000, bytes=4_500_000, in_flight=3)
+    progress.healing = Counters(items=9_000, bytes=4_500_000, in_flight=3)
     snapshot = take_snapshot(progress, Estimate(nodes=850.0, wire_bytes=1e6, left=Span(11, 24)), 1083.2)
     line = plain_line(snapshot)
     assert line.startswith("0:01:23 phase 3 of 4: healing | block 23872855 | 99.9 % of key space | accounts ")
@@ -71,7 +72,7 @@ def test_a_line_while_healing(progress: Progress) -> None:
 
 
 def test_headers_are_told_where_they_are_wanted(progress: Progress) -> None:
-    progress.headers = Stage(items=1_200_000, owed=22_672_856, in_flight=5)
+    progress.headers = Counters(items=1_200_000, owed=22_672_856, in_flight=5)
     snapshot = take_snapshot(progress, replace(ESTIMATE, headers=41_200.0), 1083.2)
     assert "| codes 840,000 (512/s) | 5.0 % of headers (41.2 k/s) | received" in plain_line(snapshot)
     stage = json_fields(snapshot)["stages"]["headers"]

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from ethsync.counters import Counters
 from ethsync.discovery.candidate import Reason, Source
 from ethsync.errors import ConfigError
 from ethsync.peers.census import Census, SourceCount
 from ethsync.peers.drops import Drop
-from ethsync.sync.progress import Followed, PeerView, Phase, Progress, Stage
+from ethsync.sync.progress import Followed, PeerView, Phase, Progress
 from ethsync.ui.machine import Machine, Resources, ThreadTime
 from ethsync.ui.measure import LoopLag
 from ethsync.ui.report import build_report, write_report
@@ -47,10 +48,10 @@ def report(progress: Progress, resources: Resources = RESOURCES, lag: LoopLag | 
 def finished() -> Progress:
     """A second run: 200,000 accounts and their bytes were there before."""
     progress = Progress(started=1000.0, phase=Phase.DONE, block_number=600, restarts=1, key_space=1.0, verified=1.0)
-    progress.accounts = Stage(1_000_000, 72_000_000, 200_000, 12_000_000, started=1000.0, ended=1004.0)
-    progress.storage = Stage(1_400_000, 66_000_000, started=1000.5, ended=1004.5)
-    progress.codes = Stage(50_000, 74_000_000, started=1000.5, ended=1003.0)
-    progress.verification = Stage(2_400_000, 212_000_000, started=1004.5, ended=1005.0)
+    progress.accounts = Counters(1_000_000, 72_000_000, 200_000, 12_000_000, started=1000.0, ended=1004.0)
+    progress.storage = Counters(1_400_000, 66_000_000, started=1000.5, ended=1004.5)
+    progress.codes = Counters(50_000, 74_000_000, started=1000.5, ended=1003.0)
+    progress.verification = Counters(2_400_000, 212_000_000, started=1004.5, ended=1005.0)
     progress.outcomes.update({"storage served": 3, "accounts served": 10, "accounts timeout": 1})
     progress.wire_bytes = 150_000_000
     return progress

@@ -7,8 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
+from ethsync.counters import Counters
 from ethsync.peers.drops import Drop
-from ethsync.sync.progress import Phase, Progress, Stage
+from ethsync.sync.progress import Phase, Progress
 from ethsync.ui.estimate import Estimate, Span
 from ethsync.ui.snapshot import take_snapshot
 from ethsync.ui.view import Frame
@@ -77,7 +78,7 @@ def test_narrow_terminals_go_without_the_least_important(progress: Progress) -> 
 
 def test_healing_is_shown_once_there_is_some(progress: Progress) -> None:
     progress.phase, progress.healed = Phase.HEALING, 0.25
-    progress.healing = Stage(items=9_000, bytes=4_500_000, in_flight=3)
+    progress.healing = Counters(items=9_000, bytes=4_500_000, in_flight=3)
     lines = frame(progress, 80, Estimate(nodes=850.0))
     assert lines[2] == "Phase 3 of 4: healing"
     assert lines[8] == "Healing       ━──────  25.0 %       9,000     850/s  4.50 MB          3        -"
@@ -85,7 +86,7 @@ def test_healing_is_shown_once_there_is_some(progress: Progress) -> None:
 
 
 def test_headers_have_a_row_where_they_are_wanted(progress: Progress) -> None:
-    progress.headers = Stage(items=1_200_000, bytes=750_000_000, owed=22_672_856, in_flight=5)
+    progress.headers = Counters(items=1_200_000, bytes=750_000_000, owed=22_672_856, in_flight=5)
     lines = frame(progress, 80, Estimate(headers=41_200.0))
     assert lines[8] == "Headers       ───────   5.0 %   1,200,000  41.2 k/s   750 MB          5   22.7 M"
 
