@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
-
 import pytest
-import trio
 
-from ethsync.kernels.trie import LEAF
 from ethsync.peers.track import Outcome
 from ethsync.state.pages import (
     KEY_SPACE,
     SMALL_TRIE,
     decode_bundle,
-    decode_pages,
-    decode_top,
-    entries_of_tops,
     path_of,
-    stored_path,
 )
-from ethsync.state.tries import build
 from ethsync.store.datadir import Datadir
 from ethsync.store.schema import (
     BUNDLE,
@@ -28,95 +18,40 @@ from ethsync.store.schema import (
     PAID,
     RECORD,
     STORAGE_PAGE,
-    TOP,
     TrieRecord,
     account_key,
     decode_marker,
-    decode_record,
 )
 from ethsync.store.writer import Writer
 from ethsync.sync.big_contracts import REQUESTS_AT_ONCE, RangeJob
-from ethsync.sync.debts import DebtBook, PageDebt
-from ethsync.sync.progress import Progress
-from ethsync.sync.storage import StorageStage, TriesJob
+from ethsync.sync.debts import PageDebt
 from tests.oracles import messages
-from tests.oracles.messages import Pair
 from tests.oracles.tries import trie_of
-from tests.unit.sync.storages import Storage, cut_off, storage, storage_at, whole, written
+from tests.unit.sync.storages import (
+    ACCOUNT,
+    BIG,
+    BUDGET,
+    PAGE,
+    STATE_ROOT,
+    TWIN,
+    NewStage,
+    Storage,
+    all_ranges,
+    cut_off,
+    first_chunk,
+    next_range,
+    owing,
+    storage,
+    storage_at,
+    stored_record,
+    stored_root,
+    stored_slots,
+    synced,
+    whole,
+    written,
+)
 
-STATE_ROOT = b"\x77" * 32
-BUDGET = 128 << 10
-PAGE = path_of(b"\xa0" + bytes(31), 1)
-ACCOUNT, TWIN = b"\xa1" * 32, b"\xa2" * 32
-BIG = storage(1, 200)
-
-NewStage = Callable[[], StorageStage]
-
-
-@pytest.fixture(autouse=True)
-def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages of a few leaves, so that 200 slots are a trie of depth 2, which any first reply shows."""
-    monkeypatch.setattr("ethsync.state.pages.TARGET_LEAVES", 1)
-    monkeypatch.setattr("ethsync.sync.assemble.ENOUGH_LEAVES", 1)
-
-
-@pytest.fixture
-def new_stage(datadir: Datadir, writer: Writer) -> NewStage:
-    """A stage as a new process has it."""
-    return lambda: StorageStage(
-        STATE_ROOT, datadir, writer, trio.CapacityLimiter(2), Progress(0.0), DebtBook(datadir, writer)
-    )
-
-
-def owing(contracts: int) -> PageDebt:
-    return PageDebt(PAGE, contracts, contracts, 0)
-
-
-async def first_chunk(stage: StorageStage, slots: int, trie: Storage = BIG) -> None:
-    """The first request asks for whole tries; the reply has the beginning of one."""
-    job = stage.take(BUDGET)
-    assert isinstance(job, TriesJob)
-    assert await stage.process(job, cut_off(trie, slots=slots)) is Outcome.SERVED
-
-
-async def next_range(stage: StorageStage, most: int, trie: Storage = BIG) -> RangeJob:
-    job = stage.take(BUDGET)
-    assert isinstance(job, RangeJob)
-    assert await stage.process(job, trie.range(job.gap.resume, most)) is Outcome.SERVED
-    return job
-
-
-async def all_ranges(stage: StorageStage, most: int = 50) -> int:
-    """Answer everything; return how many requests that took."""
-    requests = 0
-    while stage.ready():
-        await next_range(stage, most)
-        requests += 1
-    return requests
-
-
-def stored_slots(datadir: Datadir, account: bytes) -> list[Pair]:
-    """All slots in the pages of an account, after a look at its paths and tops."""
-    pages = [(stored_path(key), value) for key, value in datadir.storage.scan(STORAGE_PAGE + account)]
-    leaves, _ = decode_pages([path for path, _ in pages], [value for _, value in pages], LEAF)
-    assert all(a.end <= b.first for (a, _), (b, _) in itertools.pairwise(pages))
-    return [(leaves.key(row), leaves.value(row)) for row in range(len(leaves))]
-
-
-def stored_root(datadir: Datadir, account: bytes) -> bytes:
-    tops = [decode_top(record) for _, record in datadir.storage.scan(TOP + account)]
-    return build(entries_of_tops(tops))[0].tobytes()
-
-
-def stored_record(datadir: Datadir, account: bytes) -> TrieRecord | None:
-    value = datadir.ledger.get(RECORD + account)
-    return None if value is None else decode_record(value)
-
-
-async def synced(datadir: Datadir, writer: Writer) -> None:
-    """Wait until everything is written, what waits for a sync as well."""
-    writer.close()
-    await writer.finished.wait()
+pytestmark = pytest.mark.usefixtures("small_pages")
 
 
 # Requests

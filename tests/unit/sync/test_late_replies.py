@@ -25,17 +25,25 @@ from ethsync.sync.storage import StorageStage, TriesJob
 from tests.oracles import messages
 from tests.oracles.accounts import Account
 from tests.unit.sync.account_ranges import ACCOUNTS, assert_all_accounts_once
-from tests.unit.sync.storages import cut_off, storage, whole, written
-from tests.unit.sync.test_big_contracts import stored_record, stored_root, stored_slots, synced
+from tests.unit.sync.storages import (
+    BIG,
+    BUDGET,
+    PAGE,
+    STATE_ROOT,
+    cut_off,
+    storage,
+    stored_record,
+    stored_root,
+    stored_slots,
+    synced,
+    whole,
+    written,
+)
 
 Job = TypeVar("Job")
 
-BUDGET = 128 << 10
-STATE_ROOT = b"\x77" * 32
-PAGE = path_of(b"\xa0" + bytes(31), 1)
 NAMES = [bytes([0xA1 + number]) * 32 for number in range(4)]
 SMALL = [storage(seed, 5 + seed) for seed in range(4)]
-BIG = storage(1, 200)
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from ethsync.store.writer import Writer
 from ethsync.sync.big_contracts import RangeJob
 from ethsync.sync.debts import PageDebt
 from ethsync.sync.storage import MOST_EMPTY_ANSWERS, StorageStage, TriesJob
-from tests.unit.sync.storages import storage, whole, written
-from tests.unit.sync.test_big_contracts import (
+from tests.unit.sync.storages import (
     ACCOUNT,
     BIG,
     BUDGET,
@@ -23,17 +22,18 @@ from tests.unit.sync.test_big_contracts import (
     STATE_ROOT,
     TWIN,
     NewStage,
-    _small_pages,
     all_ranges,
     first_chunk,
-    new_stage,
     owing,
+    storage,
     stored_record,
     stored_root,
     stored_slots,
+    whole,
+    written,
 )
 
-__all__ = ["_small_pages", "new_stage"]
+pytestmark = pytest.mark.usefixtures("small_pages")
 
 LATER_ROOT = b"\x78" * 32
 OTHER = storage(7, 200)

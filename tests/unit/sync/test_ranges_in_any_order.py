@@ -23,14 +23,21 @@ from ethsync.sync.progress import Progress
 from ethsync.sync.storage import StorageStage, TriesJob
 from tests.oracles.leaf_sets import leaf_set
 from tests.unit.sync.account_ranges import ACCOUNTS, assert_all_accounts_once
-from tests.unit.sync.storages import cut_off, storage, written
-from tests.unit.sync.test_big_contracts import stored_record, stored_root, stored_slots, synced
+from tests.unit.sync.storages import (
+    ACCOUNT,
+    BIG,
+    PAGE,
+    STATE_ROOT,
+    cut_off,
+    stored_record,
+    stored_root,
+    stored_slots,
+    synced,
+    written,
+)
 
-STATE_ROOT = b"\x77" * 32
 BUDGET = 4_000
-PAGE = path_of(b"\xa0" + bytes(31), 1)
-ACCOUNT, OTHER = b"\xa1" * 32, b"\xa2" * 32
-BIG = storage(1, 200)
+OTHER = b"\xa2" * 32
 
 
 @pytest.fixture(autouse=True)

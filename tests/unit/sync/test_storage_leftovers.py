@@ -17,26 +17,24 @@ from ethsync.store.schema import (
     storage_key,
 )
 from ethsync.store.writer import Writer
-from tests.unit.sync.storages import storage
-from tests.unit.sync.test_big_contracts import (
+from tests.unit.sync.storages import (
     ACCOUNT,
     BIG,
     STATE_ROOT,
     TWIN,
     NewStage,
-    _small_pages,
     all_ranges,
     first_chunk,
-    new_stage,
     next_range,
     owing,
+    storage,
     stored_record,
     stored_root,
     stored_slots,
     synced,
 )
 
-__all__ = ["_small_pages", "new_stage"]
+pytestmark = pytest.mark.usefixtures("small_pages")
 
 DEEPER = 5
 """Nibbles to a page that is left over; those that are stored anew have two."""
