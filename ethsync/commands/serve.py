@@ -17,6 +17,7 @@ from ethsync.networks import load_network
 from ethsync.serve.demo import GENESIS_FILE
 from ethsync.serve.profiles import PROFILES
 from ethsync.serve.run import serve_datadir, serve_synthetic
+from ethsync.serve.server import ServerOptions
 from ethsync.serve.spec import parse_spec
 
 if TYPE_CHECKING:
@@ -33,19 +34,19 @@ def run(
     if profile not in PROFILES:
         raise ConfigError(f"there is no profile '{profile}'", hint=f"choose one of {', '.join(sorted(PROFILES))}")
     host, port = _address(listen)
-    settings: dict[str, Any] = {"host": host, "port": port, "profile": PROFILES[profile], "eip7542": eip7542}
+    options = ServerOptions(host, port, profile=PROFILES[profile], eip7542=eip7542)
     if synthetic is not None:
         spec = parse_spec(synthetic)
         datadir = datadir or synthetic_datadir(spec)
         datadir.parent.mkdir(parents=True, exist_ok=True)
         click.echo(f"making the synthetic state in {datadir}, unless it is there", err=True)
-        trio.run(_serve, partial(serve_synthetic, spec, datadir, **settings), datadir / GENESIS_FILE, as_json)
+        trio.run(_serve, partial(serve_synthetic, spec, datadir, options=options), datadir / GENESIS_FILE, as_json)
         return 0
     if datadir is None:
         raise ConfigError("nothing to serve", hint="name a --datadir or a --synthetic state")
     genesis = Path(network) if network is not None else datadir / GENESIS_FILE
     chosen = load_network(network) if network is not None else None
-    trio.run(_serve, partial(serve_datadir, datadir, network=chosen, **settings), genesis, as_json)
+    trio.run(_serve, partial(serve_datadir, datadir, network=chosen, options=options), genesis, as_json)
     return 0
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from ethsync.store.headers import HeaderStore
 from ethsync.wire import rlp
 from ethsync.wire.eth import MAX_MESSAGE_SIZE, MAX_SERVED, SOFT_RESPONSE_LIMIT, UNAVAILABLE
 from ethsync.wire.receipts import RECEIPT_ENCODINGS, Receipt, encode_block_receipts
@@ -16,7 +17,7 @@ from ethsync.wire.receipts import RECEIPT_ENCODINGS, Receipt, encode_block_recei
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ethsync.store.headers import HeaderStore
+    from ethsync.state.view import StateView
     from ethsync.wire.eth import GetBlockHeaders
     from ethsync.wire.headers import Header
 
@@ -63,6 +64,16 @@ class HeaderChain:
             size += len(raw)
             number += step
         return found
+
+
+def held_chain(view: StateView) -> HeaderChain:
+    """The headers that the data directory of a state holds, with that of the state as the head.
+
+    Those that hang on the trusted header are the store's, which has looked into each of them; others may stand alone.
+    Raises DatadirDamaged.
+    """
+    store = HeaderStore(view.datadir.headers)
+    return HeaderChain(list(view.headers(store.singles)), view.header, store)
 
 
 @dataclass(frozen=True, slots=True)

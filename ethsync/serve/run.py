@@ -11,8 +11,7 @@ import trio
 from ethsync.errors import ConfigError, DatadirMismatch, NotHeld
 from ethsync.networks import BUILT_IN, check_private, load_network
 from ethsync.serve import demo
-from ethsync.serve.profiles import PROFILES, Profile
-from ethsync.serve.server import Server, run_server
+from ethsync.serve.server import DEFAULT_OPTIONS, Server, ServerOptions, run_server
 from ethsync.serve.synthetic import create_synthetic
 from ethsync.state.view import StateView
 from ethsync.store.datadir import open_datadir
@@ -20,8 +19,6 @@ from ethsync.store.datadir import open_datadir
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
-
-    import coincurve
 
     from ethsync.networks import Network
     from ethsync.serve.spec import SyntheticSpec
@@ -36,11 +33,7 @@ async def serve_synthetic(
     spec: SyntheticSpec,
     directory: Path,
     *,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    key: coincurve.PrivateKey | None = None,
-    profile: Profile = PROFILES["geth"],
-    eip7542: bool = False,
+    options: ServerOptions = DEFAULT_OPTIONS,
     progress: Callable[[float], None] = _nothing,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -51,21 +44,14 @@ async def serve_synthetic(
     `create_synthetic` and `serve_datadir`.
     """
     await trio.to_thread.run_sync(partial(create_synthetic, spec, directory, progress=progress))
-    await serve_datadir(
-        directory, network=demo.demo_network(), host=host, port=port, key=key, profile=profile, eip7542=eip7542,
-        task_status=task_status,
-    )  # fmt: skip
+    await serve_datadir(directory, network=demo.demo_network(), options=options, task_status=task_status)
 
 
 async def serve_datadir(
     path: Path,
     *,
     network: Network | None = None,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    key: coincurve.PrivateKey | None = None,
-    profile: Profile = PROFILES["geth"],
-    eip7542: bool = False,
+    options: ServerOptions = DEFAULT_OPTIONS,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve the finished state in a data directory until cancelled; report the `Server`.
@@ -75,12 +61,9 @@ async def serve_datadir(
     """
     async with _open_view(path) as view:
         chosen = _network_of(view.datadir.format, network)
-        if eip7542:
+        if options.eip7542:
             check_private(chosen)
-        await run_server(
-            view, network=chosen, host=host, port=port, key=key, profile=profile, eip7542=eip7542,
-            task_status=task_status,
-        )  # fmt: skip
+        await run_server(view, network=chosen, options=options, task_status=task_status)
 
 
 @asynccontextmanager

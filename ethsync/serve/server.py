@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import coincurve
@@ -12,13 +13,12 @@ import trio
 import ethsync
 from ethsync.errors import ConfigError, DisconnectReason, HandshakeFailed, PeerError
 from ethsync.rlpx.connection import accept_connection
-from ethsync.serve.blocks import BlockData, HeaderChain
+from ethsync.serve.blocks import held_chain
 from ethsync.serve.counters import ServerCounters
 from ethsync.serve.eth import EthService
 from ethsync.serve.profiles import PROFILES, Profile
 from ethsync.serve.served import ServedStates
 from ethsync.serve.session import Session
-from ethsync.store.headers import HeaderStore
 from ethsync.wire import eth, eth7542, keys, snap
 from ethsync.wire.enode import Enode
 from ethsync.wire.p2p import Capability, Hello
@@ -53,50 +53,70 @@ class Server:
     connected: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Where to listen and how to behave. Port 0: any that is free; without a key a new one is made.
+
+    `eip7542`: offer that protocol, too, which is not for public networks (`networks.check_private`).
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    key: coincurve.PrivateKey | None = None
+    profile: Profile = PROFILES["geth"]
+    max_connections: int = MAX_CONNECTIONS
+    eip7542: bool = False
+
+
+DEFAULT_OPTIONS = ServerOptions()
+
+
 async def run_server(
-    *views: StateView,
+    view: StateView,
+    *,
     network: Network,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    key: coincurve.PrivateKey | None = None,
-    profile: Profile = PROFILES["geth"],
-    max_connections: int = MAX_CONNECTIONS,
-    blocks: BlockData | None = None,
-    eip7542: bool = False,
+    options: ServerOptions = DEFAULT_OPTIONS,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve states, the last of which is the head's, until cancelled; report the `Server` once it listens.
+    """Serve a state and the headers beside it until cancelled; report the `Server` once it listens.
 
-    Without `blocks` there are no bodies and receipts, without a key a new one is made. `eip7542`: offer that, too.
-    Raises ConfigError if the address cannot be used, StoreError if the data directory fails. What a peer does ends its
-    own connection at most.
+    There are no bodies and receipts unless `Server.service.blocks` is given some. Raises ConfigError if the address
+    cannot be used, StoreError if the data directory fails. What a peer does ends its own connection at most.
     """
-    head = views[-1].header
-    key = key or coincurve.PrivateKey()
-    try:
-        listeners = await trio.open_tcp_listeners(port, host=host)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-    alone = [header for view in views for header in (*view.headers(), view.header)]
-    chain = HeaderChain(alone, head, HeaderStore(views[-1].datadir.headers))
-    bound = listeners[0].socket.getsockname()
-    enode = Enode(keys.identity(key.public_key), bound[0], bound[1], bound[1])
-    server = Server(enode, head, network, ServedStates(*views), profile, EthService(network, chain, blocks))
+    key = options.key or coincurve.PrivateKey()
+    identity = keys.identity(key.public_key)
+    hello = Hello(f"ethsync/v{ethsync.__version__}", _offered(options), identity)
     limiter = trio.CapacityLimiter(WORKERS)
-    offered = (*CAPABILITIES, Capability(eth7542.NAME, eth7542.VERSION)) if eip7542 else CAPABILITIES
-    hello = Hello(f"ethsync/v{ethsync.__version__}", offered, keys.identity(key.public_key))
+    listeners = await _listen(options.host, options.port)
+    host, port = listeners[0].socket.getsockname()[:2]
+    service = EthService(network, held_chain(view))
+    server = Server(
+        Enode(identity, host, port, port), view.header, network, ServedStates(view), options.profile, service
+    )
 
     async def accept(stream: trio.SocketStream) -> None:
         server.connected += 1
         server.counters.connections += 1
+        is_welcome = server.connected <= options.max_connections
         try:
-            await _serve_peer(stream, key, hello, server, limiter, is_welcome=server.connected <= max_connections)
+            await _serve_peer(stream, key, hello, server, limiter, is_welcome=is_welcome)
         finally:
             server.connected -= 1
 
     async with trio.open_nursery() as nursery:
         await nursery.start(trio.serve_listeners, accept, listeners)
         task_status.started(server)
+
+
+async def _listen(host: str, port: int) -> list[trio.SocketListener]:
+    try:
+        return await trio.open_tcp_listeners(port, host=host)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+
+def _offered(options: ServerOptions) -> tuple[Capability, ...]:
+    return (*CAPABILITIES, Capability(eth7542.NAME, eth7542.VERSION)) if options.eip7542 else CAPABILITIES
 
 
 async def _serve_peer(
@@ -120,24 +140,9 @@ async def _serve_peer(
 
 @asynccontextmanager
 async def open_server(
-    *views: StateView,
-    network: Network,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    key: coincurve.PrivateKey | None = None,
-    profile: Profile = PROFILES["geth"],
-    max_connections: int = MAX_CONNECTIONS,
-    blocks: BlockData | None = None,
-    eip7542: bool = False,
+    view: StateView, *, network: Network, options: ServerOptions = DEFAULT_OPTIONS
 ) -> AsyncIterator[Server]:
     """A server for as long as the block lasts; see `run_server`."""
     async with trio.open_nursery() as nursery:
-
-        async def run(*, task_status: trio.TaskStatus[Server]) -> None:
-            await run_server(
-                *views, network=network, host=host, port=port, key=key, profile=profile,
-                max_connections=max_connections, blocks=blocks, eip7542=eip7542, task_status=task_status,
-            )  # fmt: skip
-
-        yield await nursery.start(run)
+        yield await nursery.start(partial(run_server, view, network=network, options=options))
         nursery.cancel_scope.cancel()

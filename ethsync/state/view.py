@@ -41,7 +41,7 @@ from ethsync.wire import rlp
 from ethsync.wire.headers import Header, decode_header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ethsync.store.datadir import Datadir
 
@@ -102,9 +102,11 @@ class StateView:
         """Root of the state, from the block's header."""
         return self.header.state_root
 
-    def headers(self) -> Iterator[Header]:
-        """All headers held besides that of the state, by number. Raises DatadirDamaged."""
-        for _, raw in self.datadir.headers.scan(HEADER):
+    def headers(self, known: Mapping[int, bytes]) -> Iterator[Header]:
+        """The headers that stand alone in the data directory and are not `known` by number. Raises DatadirDamaged."""
+        for key, raw in self.datadir.headers.scan(HEADER):
+            if known.get(int.from_bytes(key, "big")) == raw:
+                continue
             try:
                 yield decode_header(raw)
             except MalformedMessage as error:

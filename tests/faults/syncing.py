@@ -17,7 +17,7 @@ from ethsync.serve import server as serving
 from ethsync.serve.counters import ServerCounters
 from ethsync.serve.demo import demo_network
 from ethsync.serve.profiles import PROFILES, Profile
-from ethsync.serve.server import Server, open_server
+from ethsync.serve.server import Server, ServerOptions, open_server
 from ethsync.serve.session import Session
 from ethsync.serve.snap import Reply
 from ethsync.state.account import decode_slim
@@ -119,7 +119,7 @@ async def open_hosts(
         hosts = []
         for wanted in profiles:
             profile = wanted if isinstance(wanted, Profile) else PROFILES[wanted]
-            opened = open_server(view, network=network or demo_network(), profile=profile)
+            opened = open_server(view, network=network or demo_network(), options=ServerOptions(profile=profile))
             hosts.append(Host(await stack.enter_async_context(opened)))
         yield hosts
 

@@ -20,7 +20,7 @@ from ethsync.peers.finding import Finding
 from ethsync.peers.keeping import CANDIDATES_FILE
 from ethsync.peers.roster import read_roster
 from ethsync.serve.demo import demo_network
-from ethsync.serve.server import open_server
+from ethsync.serve.server import ServerOptions, open_server
 from ethsync.serve.spec import SyntheticSpec
 from ethsync.serve.synthetic import create_synthetic
 from ethsync.state.view import StateView
@@ -44,7 +44,7 @@ async def serving_node(
 ) -> AsyncIterator[str]:
     """A node that serves the state and can be found; its record."""
     key = open_identity(directory).key
-    async with open_server(view, network=network, key=key) as server:
+    async with open_server(view, network=network, options=ServerOptions(key=key)) as server:
         options = looking(protocol, directory, network, boot, tcp=server.enode.tcp_port)
         async with open_discovery(options, 1_700_000_000.0, lambda source, node: None):
             record = open_identity(directory).record

@@ -24,7 +24,7 @@ from ethsync.networks import Network
 from ethsync.serve.blocks import HeaderChain
 from ethsync.serve.demo import demo_network, head_header
 from ethsync.serve.served import ServedStates
-from ethsync.serve.server import Server, open_server, run_server
+from ethsync.serve.server import Server, ServerOptions, open_server, run_server
 from ethsync.serve.small_state import StatedAccount, create_state
 from ethsync.state.view import StateView
 from ethsync.store.datadir import open_datadir
@@ -256,7 +256,7 @@ async def test_peers_that_are_lost_for_a_while(tmp_path: Path, monkeypatch: pyte
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
                 world.server = await nursery.start(
-                    partial(run_server, view, network=demo_network(), port=port, key=key)
+                    partial(run_server, view, network=demo_network(), options=ServerOptions(port=port, key=key))
                 )
                 world.server.service.chain = HeaderChain(world.headers, view.header)
                 task_status.started(scope)

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from ethsync.peers.finding import Finding
 from ethsync.serve.counters import ServerCounters
 from ethsync.serve.profiles import PROFILES
-from ethsync.serve.server import Server, run_server
+from ethsync.serve.server import Server, ServerOptions, run_server
 from ethsync.serve.spec import SyntheticSpec
 from ethsync.serve.synthetic import create_synthetic
 from ethsync.state.view import StateView
@@ -40,7 +40,8 @@ BUSY = replace(PROFILES["geth"], most_bytes=1_000, delay=0.5)
 def served_by(citizen: Citizen, view: StateView) -> Callable[..., Awaitable[None]]:
     """The server of a citizen, to be run."""
     host = str(citizen.endpoint.ip)
-    return partial(run_server, view, network=NETWORK, host=host, port=PORT, key=citizen.key, profile=BUSY)
+    options = ServerOptions(host, PORT, key=citizen.key, profile=BUSY)
+    return partial(run_server, view, network=NETWORK, options=options)
 
 
 @dataclass(slots=True, eq=False)

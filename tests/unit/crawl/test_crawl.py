@@ -21,7 +21,7 @@ from ethsync.errors import ConfigError
 from ethsync.peers.greeting import ChainView
 from ethsync.serve.demo import demo_network
 from ethsync.serve.profiles import PROFILES
-from ethsync.serve.server import open_server
+from ethsync.serve.server import ServerOptions, open_server
 from ethsync.state.view import StateView
 from ethsync.wire import keys
 
@@ -41,7 +41,7 @@ async def crawl_three(view: StateView, path: Path) -> Crawl:
         crawl = Crawl(KEY, [NETWORK], ChainView(NETWORK, 0, 0), sink)
         async with (
             open_server(view, network=NETWORK) as good,
-            open_server(view, network=NETWORK, profile=PROFILES["besu"]) as useless,
+            open_server(view, network=NETWORK, options=ServerOptions(profile=PROFILES["besu"])) as useless,
             trio.open_nursery() as nursery,
         ):
             await nursery.start(run_crawl, crawl)

@@ -20,7 +20,7 @@ from ethsync.peers.greeting import ChainView
 from ethsync.rlpx.connection import accept_connection
 from ethsync.serve.demo import demo_network
 from ethsync.serve.profiles import PROFILES
-from ethsync.serve.server import open_server
+from ethsync.serve.server import ServerOptions, open_server
 from ethsync.state.view import StateView
 from ethsync.wire import keys
 from ethsync.wire.enode import Enode
@@ -32,7 +32,7 @@ NETWORK = demo_network()
 
 
 async def look_at(view: StateView, profile: str) -> Probe:
-    async with open_server(view, network=NETWORK, profile=PROFILES[profile]) as server:
+    async with open_server(view, network=NETWORK, options=ServerOptions(profile=PROFILES[profile])) as server:
         return await probe_node(server.enode, KEY, rng=Random(1))
 
 

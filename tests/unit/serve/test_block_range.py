@@ -11,7 +11,7 @@ from ethsync.rlpx.connection import Connection
 from ethsync.serve.blocks import HeaderChain
 from ethsync.serve.demo import demo_network
 from ethsync.serve.eth import RANGE_STEP, is_due
-from ethsync.serve.server import Server, open_server
+from ethsync.serve.server import Server, ServerOptions, open_server
 from ethsync.state.view import StateView
 from ethsync.wire import eth, eth7542
 from ethsync.wire.block_range import BlockRange, BlockRangeUpdate
@@ -71,7 +71,7 @@ async def test_a_head_that_moves_is_told_every_32_blocks_and_when_it_goes_back(s
 
 async def test_over_eip_7542_the_range_comes_when_asked_for(view: StateView) -> None:
     async with (
-        open_server(view, network=demo_network(), eip7542=True) as server,
+        open_server(view, network=demo_network(), options=ServerOptions(eip7542=True)) as server,
         client(server, 68, PRIVATE) as connection,
     ):
         held = BlockRange(server.head.number, server.head.number)

@@ -10,14 +10,15 @@ import pytest
 
 from ethsync.headers.audit import audit_headers
 from ethsync.headers.rules import chain_rules
-from ethsync.serve.blocks import HeaderChain
+from ethsync.serve.blocks import HeaderChain, held_chain
 from ethsync.serve.demo import demo_network
 from ethsync.serve.demo_chain import demo_headers, write_demo_chain
+from ethsync.state.view import StateView
 from ethsync.store.datadir import Datadir, open_datadir
 from ethsync.store.headers import HeaderStore
-from ethsync.store.schema import FORMAT_VERSION, Format
+from ethsync.store.schema import FACT_DEPTH, FACT_PIVOT, FORMAT_VERSION, Format, header_key
 from ethsync.wire.eth import GetBlockHeaders
-from ethsync.wire.headers import Header, decode_header
+from ethsync.wire.headers import Header, build_header, decode_header
 from tests.oracles.headers import eels_hash, eels_header
 
 ROOT = b"\x05" * 32
@@ -82,3 +83,21 @@ def test_headers_are_served_out_of_pages(
     start = found[0].hash if by_hash and found else (b"\x01" * 32 if by_hash else origin)
     headers = selected(chain, GetBlockHeaders(1, start, limit, skip, reverse))
     assert [header.number for header in headers] == list(numbers)
+
+
+def test_headers_that_hang_on_nothing_are_served_beside_the_chain(datadir: Datadir) -> None:
+    # Given the state of a block, the chain below it, and a header of another branch that was kept for itself
+    head = write_demo_chain(datadir.headers, ROOT, 1, 40)
+    stray = build_header(number=50, extra_data=b"elsewhere")
+    datadir.headers.put(header_key(stray.number), stray.raw)
+    datadir.accounts.put(FACT_PIVOT, head.raw)
+    datadir.accounts.put(FACT_DEPTH, b"\x01")
+    view = StateView(datadir)
+    # then all of them are served,
+    chain = held_chain(view)
+    assert selected(chain, GetBlockHeaders(1, stray.hash, 1)) == [stray]
+    assert [header.number for header in selected(chain, GetBlockHeaders(1, head.hash, 50, reverse=True))] == [
+        *range(40, -1, -1)
+    ]
+    # and only the one that the store of headers has not looked into is decoded for that.
+    assert list(view.headers(HeaderStore(datadir.headers).singles)) == [stray]

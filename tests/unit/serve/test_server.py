@@ -17,7 +17,7 @@ from ethsync.serve.demo import demo_network
 from ethsync.serve.profiles import PROFILES
 from ethsync.serve.run import serve_datadir, serve_synthetic
 from ethsync.serve.served import ServedStates
-from ethsync.serve.server import Server, open_server, run_server
+from ethsync.serve.server import Server, ServerOptions, open_server, run_server
 from ethsync.serve.session import _hand_on
 from ethsync.serve.snap import serve
 from ethsync.serve.spec import SyntheticSpec
@@ -158,7 +158,10 @@ async def test_a_task_whose_partner_has_failed_waits_for_that_error(autojump_clo
 
 
 async def test_too_many_peers_are_told_so(view: StateView) -> None:
-    async with open_server(view, network=demo_network(), max_connections=1) as server, client(server):
+    async with (
+        open_server(view, network=demo_network(), options=ServerOptions(max_connections=1)) as server,
+        client(server),
+    ):
 
         async def second() -> None:
             async with dial(server) as connection:
@@ -230,7 +233,7 @@ async def test_the_server_ends_while_peers_are_connected(view: StateView) -> Non
 
 async def test_an_address_that_is_taken_is_a_clear_error(server: Server, view: StateView) -> None:
     with pytest.raises(ConfigError, match="cannot listen"):
-        await run_server(view, network=demo_network(), port=server.enode.tcp_port)
+        await run_server(view, network=demo_network(), options=ServerOptions(port=server.enode.tcp_port))
 
 
 async def test_a_synthetic_state_is_made_and_served(tmp_path: Path) -> None:
