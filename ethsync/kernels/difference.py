@@ -24,9 +24,9 @@ from ethsync.kernels.compiler import (
     kernel,
 )
 from ethsync.kernels.memory import address, copy, load8, outside, scratch, scratch_rows
+from ethsync.kernels.paths import KEY_NIBBLES, nibble
 from ethsync.kernels.proof import read_node, read_path
 from ethsync.kernels.rlp import item
-from ethsync.kernels.trie import KEY_NIBBLES, nibble
 
 OK = 0
 BAD_INPUT = -1

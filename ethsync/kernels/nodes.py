@@ -23,23 +23,11 @@ from ethsync.kernels.compiler import (
     inlined,
     kernel,
 )
+from ethsync.kernels.hash_queue import MAX_BLOCKS, MESSAGE_BYTES, SLOT, flush
 from ethsync.kernels.memory import address, copy, load8, scratch, scratch_rows
+from ethsync.kernels.paths import KEY_NIBBLES
 from ethsync.kernels.sponge import STATE_WORDS
-from ethsync.kernels.trie import (
-    BAD_INPUT,
-    KEY_NIBBLES,
-    LEVELS,
-    MAX_BLOCKS,
-    MESSAGE_BYTES,
-    OK,
-    SLIM_ACCOUNT,
-    SLOT,
-    add_branch,
-    add_extension,
-    add_leaf,
-    check_input,
-    flush,
-)
+from ethsync.kernels.trie import BAD_INPUT, LEVELS, OK, SLIM_ACCOUNT, add_branch, add_extension, add_leaf, check_input
 
 NO_ROOM = -7
 EMBEDDED = 0

@@ -24,8 +24,9 @@ from ethsync.kernels.compiler import (
     kernel,
 )
 from ethsync.kernels.memory import outside
+from ethsync.kernels.paths import KEY_NIBBLES, nibble
 from ethsync.kernels.rlp import item
-from ethsync.kernels.trie import BRANCH, KEY_NIBBLES, LEAF, UNKNOWN, nibble
+from ethsync.kernels.trie import BRANCH, LEAF, UNKNOWN
 
 MALFORMED_NODE = -1
 MISSING_ROOT = -2

@@ -29,6 +29,7 @@ from ethsync.kernels.compiler import (
     inlined,
     kernel,
 )
+from ethsync.kernels.hash_queue import LONGEST_NODE, MAX_BLOCKS, MESSAGE_BYTES, claim, flush_all, settle
 from ethsync.kernels.memory import (
     address,
     copy,
@@ -42,10 +43,10 @@ from ethsync.kernels.memory import (
     scratch,
     scratch_rows,
     store8,
-    zero,
 )
+from ethsync.kernels.paths import KEY_NIBBLES, hex_prefix_size, nibble, write_hex_prefix
 from ethsync.kernels.rlp import header_size, write_header
-from ethsync.kernels.sponge import RATE, STATE_WORDS, absorb
+from ethsync.kernels.sponge import STATE_WORDS
 
 # Kinds of entries.
 LEAF = 0  # value bytes at (offset, length) are the leaf's value
@@ -62,63 +63,14 @@ BAD_REFERENCE = -4
 MISPLACED_REFERENCE = -5
 BAD_INPUT = -6
 
-MAX_BLOCKS = 4
-"""A branch with 16 hashes is 532 bytes: four blocks of 136. Longer leaves are refused (accounts have at most 148)."""
-
-LONGEST_NODE = MAX_BLOCKS * RATE - 1
-SLOT = (MAX_BLOCKS + 1) * RATE
-"""Bytes for one waiting node. What is written wider than needed, and the padding, may run into the last block."""
-
-MESSAGE_BYTES = MAX_BLOCKS * LANES * SLOT
 NO_DEPTH = 65
 """As page depth: report no top nodes."""
 
 ABOVE, DEPTHS, PARENTS, FIRSTS, CHILDREN = 1, 2, 3, 4, 8
 """Columns of the scratch array in which `build` leaves the branches; the 16 children of each take the rest of it."""
 
-KEY_NIBBLES = 64
 LEVELS = KEY_NIBBLES + 2
 SLIM_TAIL = 66  # storage root and code hash as RLP strings of 32 bytes: 2 * 33
-
-
-@inlined
-def nibble(keys, row, depth):
-    byte = np.int64(keys[row, depth >> 1])
-    return (byte & 15) if depth & 1 else (byte >> 4)
-
-
-@inlined
-def hex_prefix_size(nibbles):
-    """Size of the RLP string that holds a hex-prefix encoded path (a single byte is its own RLP)."""
-    return 1 if nibbles < 2 else nibbles // 2 + 2
-
-
-@inlined
-def write_hex_prefix(at, keys, row, start, end, flag):
-    """Write nibbles [start, end) of a key in hex-prefix encoding (Yellow Paper, appendix C); flag 0x20 marks a leaf."""
-    count = end - start
-    if count >= 2:
-        store8(at, 0x80 + count // 2 + 1)
-        at += 1
-    if count & 1:
-        store8(at, flag + 0x10 + nibble(keys, row, start))
-        start += 1
-    else:
-        store8(at, flag)
-    at += 1
-    if start & 1:
-        while start < end:
-            store8(at, (nibble(keys, row, start) << 4) | nibble(keys, row, start + 1))
-            start += 2
-            at += 1
-    else:
-        source, whole = address(keys) + row * 32 + (start >> 1), (end - start) >> 1
-        if row + 1 < keys.shape[0]:
-            copy32(at, source)
-        else:
-            copy(at, source, whole)
-        at += whole
-    return at
 
 
 @inlined
@@ -128,57 +80,6 @@ def spill(at, buf, offset, length):
         copy64(at, address(buf) + offset)
     else:
         copy(at, address(buf) + offset, length)
-
-
-@inlined
-def flush(queue, message, target, fill, state, blocks, refs):
-    """Hash the waiting messages of one queue (queue q holds messages of q + 1 blocks) into their reference rows."""
-    live = fill[queue]
-    if live == 0:
-        return
-    base = address(message) + queue * LANES * SLOT
-    state[:] = 0
-    for i in range(queue + 1):
-        for lane in range(LANES):
-            blocks[lane] = base + (lane if lane < live else 0) * SLOT + i * RATE
-        absorb(address(state), address(blocks))
-    for lane in range(live):
-        row = target[queue, lane]
-        for word in range(4):
-            refs[row, word] = state[word, lane]
-    fill[queue] = 0
-
-
-@inlined
-def flush_all(message, target, fill, state, blocks, refs):
-    for queue in range(MAX_BLOCKS):
-        flush(queue, message, target, fill, state, blocks, refs)
-
-
-@inlined
-def claim(size, message, target, fill, state, blocks, refs):
-    """Return the address where a node of `size` bytes is to be written."""
-    queue = size // RATE
-    if fill[queue] == LANES:
-        flush(queue, message, target, fill, state, blocks, refs)
-    return address(message) + (queue * LANES + fill[queue]) * SLOT
-
-
-@inlined
-def settle(at, size, row, force, target, fill, refs, sizes):
-    """A node is written at `at`: pad and queue it for hashing, or embed it if it is short and not a root."""
-    if size < 32 and not force:
-        copy(address(refs) + row * 32, at, size)
-        sizes[row] = size
-        return
-    queue = size // RATE
-    last = at + (queue + 1) * RATE - 1
-    zero(at + size, RATE)
-    store8(at + size, 0x01)
-    store8(last, load8(last) | 0x80)
-    target[queue, fill[queue]] = row
-    fill[queue] += 1
-    sizes[row] = 32
 
 
 @inlined

@@ -13,7 +13,8 @@ import numpy as np
 from ethsync.errors import Disproved, LocalProtocolError, MalformedMessage
 from ethsync.kernels import difference as kernel
 from ethsync.kernels import keccak
-from ethsync.kernels.trie import KEY_NIBBLES, LEAF, SLIM_ACCOUNT
+from ethsync.kernels.paths import KEY_NIBBLES
+from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
 from ethsync.state.columns import Leaves, join, no_leaves
 
 if TYPE_CHECKING:
