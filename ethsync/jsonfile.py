@@ -21,20 +21,25 @@ _log = logging.getLogger(__name__)
 
 def write_json(path: Path, document: dict[str, Any]) -> bool:
     """Replace a file in one step, durably. Returns whether that worked; a warning says why not."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                json.dump(document, file, separators=(",", ":"), allow_nan=False)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_text(path, json.dumps(document, separators=(",", ":"), allow_nan=False))
     except OSError as error:
         _log.warning("%s could not be written: %s", path, error.strerror)
         return False
     return True
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a file in one step, durably. Raises OSError; then the old file is still there."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_json(path: Path, version: int) -> dict[str, Any] | None:

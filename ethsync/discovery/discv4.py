@@ -335,11 +335,7 @@ class Discv4:
         return bool(searches)
 
     def _on_pong(self, message: wire.Pong, packet_hash: bytes, sender: Node, now: float) -> None:
-        calls = [
-            call
-            for call in self.calls.answered_by(message.ping_hash, Purpose.PING, sender.endpoint)
-            if call.node.node_id == sender.node_id
-        ]
+        calls = self.calls.answered(message.ping_hash, Purpose.PING, sender)
         if not calls:
             return self._drop("unsolicited")
         seen = seen_at(message.recipient, sender.endpoint)
@@ -379,11 +375,7 @@ class Discv4:
             self._finish_search(call, now)
 
     def _on_record_response(self, message: wire.RecordResponse, packet_hash: bytes, sender: Node, now: float) -> None:
-        calls = [
-            call
-            for call in self.calls.answered_by(message.request_hash, Purpose.RECORD, sender.endpoint)
-            if call.node.node_id == sender.node_id
-        ]
+        calls = self.calls.answered(message.request_hash, Purpose.RECORD, sender)
         if not calls:
             return self._drop("unsolicited")
         self.bonds.trust(sender, now)

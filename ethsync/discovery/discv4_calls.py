@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from ethsync.discovery.node import Endpoint
+from ethsync.discovery.pending import Pending
 
-    from ethsync.discovery.node import Endpoint, Node
+if TYPE_CHECKING:
+    from ethsync.discovery.node import Node
 
 
 class Purpose(Enum):
@@ -58,58 +58,32 @@ class Call:
     parts: int = 0
 
     @property
+    def place(self) -> Endpoint:
+        """Where it is sent to: before its signature is checked, no more is known of whoever sent an answer."""
+        return self.node.endpoint
+
+    @property
     def is_searching(self) -> bool:
         """Whether it waits for Neighbors."""
         return self.purpose is Purpose.FIND and self.phase is Phase.SENT
 
 
-class Calls:
-    """The calls in flight: by token, by endpoint, and by deadline."""
-
-    def __init__(self, most: int, most_per_endpoint: int) -> None:
-        self._most = most
-        self._most_per_endpoint = most_per_endpoint
-        self._by_token: dict[int, Call] = {}
-        self._by_endpoint: dict[Endpoint, list[Call]] = {}
-        self._deadlines: list[tuple[float, int]] = []
-
-    def __len__(self) -> int:
-        return len(self._by_token)
-
-    def has_room(self, endpoint: Endpoint) -> bool:
-        """Whether one more may be made there."""
-        return len(self._by_token) < self._most and len(self.at(endpoint)) < self._most_per_endpoint
-
-    def add(self, call: Call) -> None:
-        """Begin to wait; `wait` or `sent` says until when."""
-        self._by_token[call.token] = call
-        self._by_endpoint.setdefault(call.node.endpoint, []).append(call)
+class Calls(Pending[Call, Endpoint]):
+    """The calls in flight, by endpoint."""
 
     def queue(self, call: Call) -> None:
         """The call waits until another one ends; that one has a deadline."""
-        call.phase, call.deadline = Phase.AWAITS_TURN, float("inf")
+        self.wait(call, Phase.AWAITS_TURN, float("inf"))
 
     def wait(self, call: Call, phase: Phase, deadline: float) -> None:
         """The call goes into a phase that ends at `deadline`."""
-        call.phase, call.deadline = phase, deadline
-        heapq.heappush(self._deadlines, (deadline, call.token))
+        call.phase = phase
+        self.wait_until(call, deadline)
 
     def sent(self, call: Call, packet_hash: bytes, deadline: float) -> None:
         """The call went out in a packet with this hash."""
         call.packet_hash = packet_hash
         self.wait(call, Phase.SENT, deadline)
-
-    def remove(self, call: Call) -> None:
-        """It is over."""
-        del self._by_token[call.token]
-        rest = self._by_endpoint[call.node.endpoint]
-        rest.remove(call)
-        if not rest:
-            del self._by_endpoint[call.node.endpoint]
-
-    def at(self, endpoint: Endpoint) -> tuple[Call, ...]:
-        """All calls to an endpoint, oldest first."""
-        return tuple(self._by_endpoint.get(endpoint, ()))
 
     def to(self, node: Node) -> list[Call]:
         """All calls to a node at its endpoint, oldest first."""
@@ -130,18 +104,7 @@ class Calls:
         """
         return [call for call in self.at(source) if call.purpose is purpose and call.packet_hash == packet_hash]
 
-    @property
-    def deadline(self) -> float:
-        """When the next phase ends, infinity if none waits."""
-        while self._deadlines:
-            at, token = self._deadlines[0]
-            call = self._by_token.get(token)
-            if call is not None and call.deadline == at:
-                return at
-            heapq.heappop(self._deadlines)
-        return float("inf")
-
-    def due(self, now: float) -> Iterator[Call]:
-        """The calls whose phase is over. Each must be removed or wait for something else before the next one."""
-        while self.deadline <= now:
-            yield self._by_token[self._deadlines[0][1]]
+    def answered(self, packet_hash: bytes, purpose: Purpose, sender: Node) -> list[Call]:
+        """Those of them that were made to the node which signed the answer."""
+        found = self.answered_by(packet_hash, purpose, sender.endpoint)
+        return [call for call in found if call.node.node_id == sender.node_id]

@@ -111,7 +111,7 @@ class Discv5:
 
     def advance(self, now: float) -> None:
         """Give up the requests whose time is up; of an answer in parts what has come is used."""
-        for call in self._channel.calls.expired(now):
+        for call in self._channel.calls.due(now):
             if call.parts:
                 self._finish_nodes(call, now)
                 continue

@@ -66,6 +66,18 @@ def message_start(buf, counts):
 
 
 @inlined
+def first_list(buf, counts):
+    """Open a message as `message_start` does, and the list that follows the request id: its (start, end) or -1s."""
+    at = message_start(buf, counts)
+    if at < 0:
+        return -1, -1
+    start, size, listed = item(buf, at, buf.shape[0])
+    if start < 0 or not listed:
+        return -1, -1
+    return start, start + size
+
+
+@inlined
 def strings(buf, at, end, offsets, lengths):
     """Read the list of strings that fills buf[at:end]; return how many there are, or an error."""
     start, size, listed = item(buf, at, end)
@@ -101,13 +113,9 @@ def scan_account_range(buf, keys, offsets, lengths, proof_offsets, proof_lengths
     counts = (request id, accounts, proof nodes). Slim accounts are delimited here and parsed by the trie kernel.
     Returns 0, MALFORMED, or TOO_MANY if a column is too short.
     """
-    at = message_start(buf, counts)
+    at, end = first_list(buf, counts)
     if at < 0:
         return MALFORMED
-    start, size, listed = item(buf, at, buf.shape[0])
-    if start < 0 or not listed:
-        return MALFORMED
-    at, end = start, start + size
     count = np.int64(0)
     room = min(keys.shape[0], offsets.shape[0], lengths.shape[0])
     if keys.shape[1] != 32:
@@ -137,13 +145,9 @@ def scan_storage_ranges(buf, keys, offsets, lengths, sets, proof_offsets, proof_
     sets[k] = first slot of the k-th set; counts = (request id, slots, proof nodes, sets). Values are canonical, not
     zero, at most 33 bytes. Returns 0, MALFORMED, or TOO_MANY if a column is too short.
     """
-    at = message_start(buf, counts)
+    at, end = first_list(buf, counts)
     if at < 0:
         return MALFORMED
-    start, size, listed = item(buf, at, buf.shape[0])
-    if start < 0 or not listed:
-        return MALFORMED
-    at, end = start, start + size
     count = np.int64(0)
     number = np.int64(0)
     room = min(keys.shape[0], offsets.shape[0], lengths.shape[0])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ethsync.errors import ConfigError
+from ethsync.jsonfile import replace_text
 from ethsync.sync.progress import Phase, Progress
 from ethsync.ui.search import census_fields
 
@@ -77,17 +77,8 @@ def _stages(progress: Progress, now: float) -> dict[str, Any]:
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Write a report whole or not at all. Raises ConfigError if the file cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                json.dump(report, file, indent=2)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_text(path, json.dumps(report, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(
             f"the report cannot be written to {path}: {error.strerror}", hint="name a file in a directory that exists"
