@@ -46,7 +46,7 @@ class Limits:
     """Records that we ask for because a pong announced a newer one, in all."""
 
     origins: int = 10_000
-    """Origins whose rates are known, the last ones that sent; some 3 MB for each of three rates."""
+    """Origins whose rates are known, the last ones that sent; some 4 MB for each of three rates."""
 
     calls: int = 1024
     """Requests in flight: a lookup has three, revalidation a few, a crawl some hundred."""

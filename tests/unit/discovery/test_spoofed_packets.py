@@ -32,11 +32,14 @@ MOST_WHOAREYOU = 100
 UDP_AND_IP = 28  # bytes in front of every datagram (RFC 768, RFC 791)
 PER_SECOND = 20_000
 HONEST_EVERY = PER_SECOND // 10  # a node may ask ten times a second
-WARM = 30_000
-"""Packets after which nearly all memory is taken that a flood can take."""
+FULL = 1_400_000
+"""Packets after which all that strangers can fill is full: signatures are checked at a rate, so it takes a minute."""
 
-MEMORY_GROWTH = 16 << 20
-"""Bytes that may be taken after that; measured: 3 MB."""
+MOST_MEMORY = 32 << 20
+"""Bytes that a flood may take (`discv4_limits.Limits` says for what); measured: 27 MB, 19 by the first million."""
+
+MOST_MEMORY_WHEN_FULL = 2 << 20
+"""Bytes that it may take after that, of whatever length; measured: 0.5 MB for 400,000 packets."""
 
 CHALLENGES = ".lanes{}.protocol._channel.challenges"
 GATE = ".lanes{}.protocol._gate"
@@ -174,8 +177,8 @@ def assert_bounded(finder: Finder) -> None:
     assert BOUNDS.keys() <= largest.keys()
 
 
-def flooded(count: int) -> int:
-    """Pour so many forged packets on a finder; return how much memory was taken after the first of them, in bytes.
+def flooded(count: int) -> tuple[int, int]:
+    """Pour so many forged packets on a finder; return how much memory that took, in all and after `FULL`, in bytes.
 
     Asserts that the honest node is answered throughout, how much is sent to all others, and how much is kept.
     """
@@ -183,7 +186,8 @@ def flooded(count: int) -> int:
     scene.ask()
     forger = Forger(scene.ours.record.node_id, scene.honest.record.node_id)
     challenged: list[float] = []
-    received = sent = memory = 0
+    received = sent = 0
+    memory = when_full = read_anonymous() or 0
     for number, (data, source) in enumerate(islice(forger.flood(), count)):
         scene.now = 10.0 + number / PER_SECOND
         before = scene.discv5.counts["sent WHOAREYOU"]
@@ -197,13 +201,14 @@ def flooded(count: int) -> int:
             answers += scene.advance() + scene.ask()
         received += len(data)
         sent += sum(map(len, answers))
-        if number == WARM:
-            memory = read_anonymous() or 0
+        if number == FULL:
+            when_full = read_anonymous() or 0
+    taken = read_anonymous() or 0  # before the objects are walked, which takes some too
     assert 0 < most_in_a_second(challenged) <= MOST_WHOAREYOU
     assert sent < received / 10
     assert len(scene.discv5._channel.sessions) == 1
     assert_bounded(scene.finder)
-    return (read_anonymous() or 0) - memory
+    return taken - memory, taken - when_full
 
 
 def test_a_hundred_thousand_forged_packets_have_little_sent_and_little_kept() -> None:
@@ -211,9 +216,11 @@ def test_a_hundred_thousand_forged_packets_have_little_sent_and_little_kept() ->
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # some 40 s where nobody else works
-def test_a_million_of_them_have_no_more_sent_and_take_no_memory() -> None:
-    assert flooded(1_000_000) <= MEMORY_GROWTH
+@pytest.mark.timeout(500)  # some 70 s where nobody else works
+def test_far_more_than_a_million_of_them_have_no_more_sent_and_take_no_more_memory() -> None:
+    taken, when_full = flooded(FULL + 400_000)
+    assert taken <= MOST_MEMORY
+    assert when_full <= MOST_MEMORY_WHEN_FULL
 
 
 @pytest.mark.parametrize(("kind", "outcome"), OUTCOMES.items())
