@@ -45,6 +45,33 @@ class LRU(Generic[K, V]):
         return self._entries.pop(key, None)
 
 
+class Outbox(Generic[V]):
+    """What waits to be taken, in order. Of what strangers cause only so much waits that there are `capacity` things."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._waiting: list[V] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, thing: V) -> None:
+        """Add what was asked for: there is no more of it than was asked."""
+        self._waiting.append(thing)
+
+    def offer(self, thing: V) -> bool:
+        """Add something if there is room. Returns whether there was."""
+        if len(self._waiting) >= self._capacity:
+            return False
+        self._waiting.append(thing)
+        return True
+
+    def take(self) -> list[V]:
+        """All of it, once."""
+        taken, self._waiting = self._waiting, []
+        return taken
+
+
 class TokenBucket:
     """Allows `rate` events per second on average and up to `burst` at once. Times are in seconds."""
 

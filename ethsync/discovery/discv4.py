@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ethsync.discovery import discv4_packets as wire
+from ethsync.discovery.bounded import Outbox
 from ethsync.discovery.discv4_bonds import RENEWAL_AGE, Bonds, Proof
 from ethsync.discovery.discv4_calls import Call, Calls, Phase, Purpose
 from ethsync.discovery.discv4_limits import DEFAULT_LIMITS, Gate, Limits
@@ -71,10 +72,9 @@ class Discv4:
         self._nodes = nodes
         self._wall_clock = wall_clock
         self._gate = Gate(limits)
-        self._queued = limits.queued
         self._tokens = 0
-        self._packets: list[Datagram] = []
-        self._events: list[Event] = []
+        self._packets: Outbox[Datagram] = Outbox(limits.queued)
+        self._events: Outbox[Event] = Outbox(limits.queued)
         self._by_message: dict[type[wire.Message], Callable[[Any, bytes, Node, float], None]] = {
             wire.Ping: self._on_ping,
             wire.Pong: self._on_pong,
@@ -118,13 +118,11 @@ class Discv4:
 
     def packets(self) -> list[Datagram]:
         """What is to be sent, once."""
-        taken, self._packets = self._packets, []
-        return taken
+        return self._packets.take()
 
     def events(self) -> list[Event]:
         """What happened, once."""
-        taken, self._events = self._events, []
-        return taken
+        return self._events.take()
 
     def ping(self, node: Node, now: float) -> int:
         """Ask for a sign of life."""
@@ -216,21 +214,19 @@ class Discv4:
     def _report(self, call: Call, event: Event) -> None:
         """Tell the outcome of a call. Of those that nobody asked for only records are news."""
         if not call.unasked or isinstance(event, RecordFetched):
-            self._events.append(event)
+            self._events.put(event)
 
     def _tell(self, event: Met | AddressSeen) -> None:
         """Tell what no token belongs to, if there is room."""
-        if len(self._events) < self._queued:
-            self._events.append(event)
+        self._events.offer(event)
 
     # Packets out.
 
     def _send(self, message: wire.Message, to: Endpoint) -> bytes:
         """Queue a packet; return its hash."""
         packet = wire.encode_packet(self._key, message)
-        if len(self._packets) < self._queued:
+        if self._packets.offer(Datagram(packet, to)):
             self.counts[f"sent {type(message).__name__}"] += 1
-            self._packets.append(Datagram(packet, to))
         return packet[: wire.HASH_SIZE]
 
     def _expiration(self) -> int:

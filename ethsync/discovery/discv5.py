@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from ethsync.discovery import discv5_packets as packets
-from ethsync.discovery.bounded import RateLimiter, TokenBucket
+from ethsync.discovery.bounded import Outbox, RateLimiter, TokenBucket
 from ethsync.discovery.discv5_answers import MOST_PARTS, RESULT_LIMIT, Answers
 from ethsync.discovery.discv5_calls import Call, Purpose
 from ethsync.discovery.discv5_channel import Channel
@@ -82,9 +82,8 @@ class Discv5:
         self._requests: RateLimiter[bytes] = RateLimiter(limits.requests, limits.request_burst, limits.sessions)
         self._renewals: RateLimiter[bytes] = RateLimiter(limits.renewals, limits.renewal_burst, limits.sessions)
         self._all_renewals = TokenBucket(limits.all_renewals, limits.all_renewals)
-        self._queued = limits.queued
         self._tokens = 0
-        self._events: list[Event | TalkAnswered] = []
+        self._events: Outbox[Event | TalkAnswered] = Outbox(limits.queued)
         self._by_message: dict[type[Message], Callable[..., None]] = {
             Ping: self._on_ping,
             Pong: self._on_pong,
@@ -130,8 +129,7 @@ class Discv5:
 
     def events(self) -> list[Event]:
         """What happened, once. Answers to `talk_request` are among them as `TalkAnswered`."""
-        taken, self._events = self._events, []
-        return cast("list[Event]", taken)
+        return cast("list[Event]", self._events.take())
 
     def set_record(self, record: NodeRecord) -> None:
         """Our own record changed; others learn of it by the sequence number in our PINGs and PONGs."""
@@ -181,12 +179,11 @@ class Discv5:
     def _report(self, call: Call, event: Event | TalkAnswered) -> None:
         """Tell the outcome of a call. Of those that nobody asked for only records are news."""
         if not (call.ours and isinstance(event, Unanswered)):
-            self._events.append(event)
+            self._events.put(event)
 
     def _tell(self, event: Met | AddressSeen) -> None:
         """Tell what no token belongs to, if there is room."""
-        if len(self._events) < self._queued:
-            self._events.append(event)
+        self._events.offer(event)
 
     def _drop(self, why: str) -> None:
         self.counts[f"dropped {why}"] += 1

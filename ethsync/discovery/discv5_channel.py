@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ethsync.discovery import discv5_crypto as crypto
 from ethsync.discovery import discv5_handshake as handshakes
 from ethsync.discovery import discv5_packets as packets
-from ethsync.discovery.bounded import LRU
+from ethsync.discovery.bounded import LRU, Outbox
 from ethsync.discovery.discv5_calls import HANDSHAKE_TIMEOUT, REQUEST_TIMEOUT, Call, Calls, Phase
 from ethsync.discovery.discv5_packets import Flag, Packet
 from ethsync.discovery.discv5_sessions import Challenges, Place, Session, Sessions
@@ -60,8 +60,7 @@ class Channel:
         self._counts = counts
         self._entropy = entropy
         self._records: LRU[bytes, NodeRecord] = LRU(limits.records)
-        self._queued = limits.queued
-        self._packets: list[Datagram] = []
+        self._packets: Outbox[Datagram] = Outbox(limits.queued)
         self._by_flag = {
             Flag.MESSAGE: self._open_message,
             Flag.WHOAREYOU: self._take_whoareyou,
@@ -140,8 +139,7 @@ class Channel:
 
     def packets(self) -> list[Datagram]:
         """What is to be sent, once."""
-        taken, self._packets = self._packets, []
-        return taken
+        return self._packets.take()
 
     def send(self, session: Session, message: Message) -> bytes:
         """Send a message under a session; return the packet's nonce."""
@@ -152,9 +150,8 @@ class Channel:
         return nonce
 
     def _emit(self, datagram: Datagram, kind: str) -> None:
-        if len(self._packets) < self._queued:
+        if self._packets.offer(datagram):
             self._counts[f"sent {kind}"] += 1
-            self._packets.append(datagram)
 
     # Packets in.
 

@@ -65,9 +65,9 @@ class Finder:
 
     def discovered(self) -> list[tuple[str, Node]]:
         """Nodes found and the protocol that found them; each once for every version of its record."""
-        found = [(name, node) for name, lane in self.lanes.items() for node in lane.found]
+        found = [(name, node) for name, lane in self.lanes.items() for node in lane.findings.found]
         for lane in self.lanes.values():
-            lane.found.clear()
+            lane.findings.found.clear()
         return found
 
     def address_reports(self) -> list[AddressSeen]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from ethsync.discovery.bounded import LRU
+from ethsync.discovery.findings import Findings
 from ethsync.discovery.lookup import RESULT_SIZE, Lookup
 from ethsync.discovery.protocol import AddressSeen, Found, Met, Pong, RecordFetched, Target, Unanswered
 from ethsync.hashing import keccak256
@@ -37,24 +37,12 @@ MOST_PINGS = 16
 """Checks under way at a time."""
 MOST_FETCHES = 8
 """Records asked for at a time; each costs discv4 an endpoint proof first."""
-MOST_TO_FETCH = 1000
-"""Nodes whose record is still to be asked for; what goes beyond that comes again in another lookup."""
-FIRST_FETCH_PAUSE = 5.0
-LONGEST_FETCH_PAUSE = 3600.0
-"""Seconds until a node's record is asked for again, doubled each time: packets get lost, but most nodes that do not
-answer are gone, and others go on to name them."""
 FIRST_BOOT_PAUSE = 1.0
 LONGEST_BOOT_PAUSE = 30.0
 """Seconds between two attempts to begin with the boot nodes while nobody answers; doubled each time."""
 SILENCE = 16
 """Requests in a row without an answer from anybody after which it is our network that is down, and no longer theirs to
 blame: where half of all nodes are dead this happens by chance once in 65,536 times, and does no harm."""
-MOST_GIVEN = 50_000
-"""Nodes remembered as handed on already, 10 MB."""
-WITHOUT_RECORD = -1
-"""What is remembered for a node instead of the version of its record."""
-MOST_FOUND = 10_000
-"""Nodes that wait to be taken: as many as there are candidates to dial."""
 MOST_REPORTS = 1000
 """Reports of our address that wait to be taken."""
 
@@ -93,11 +81,10 @@ class Lane:
         self.wanted = True
         self.counts: Counter[str] = Counter()
         """Lookups, queries, records fetched, and requests without answer by reason."""
-        self.found: deque[Node] = deque(maxlen=MOST_FOUND)
+        self.findings = Findings(needs_records=needs_records)
         self.reports: deque[AddressSeen] = deque(maxlen=MOST_REPORTS)
         self._boot_nodes = tuple(boot_nodes)
         self._rng = rng
-        self._needs_records = needs_records
         self._ourselves = (
             None if needs_records and public_key is None else Target(public_key or bytes(64), table.local_id)
         )
@@ -108,14 +95,6 @@ class Lane:
         self._eager_pause = EAGER_PAUSE
         self._boot_pause = FIRST_BOOT_PAUSE
         self._unanswered = 0
-        self._is_news = False
-        """Whether nodes were handed on since the last lookup ended."""
-        self._to_fetch: deque[Node] = deque(maxlen=MOST_TO_FETCH)
-        """New ones in front, those that are asked again behind."""
-        self._fetches: LRU[bytes, tuple[float, float]] = LRU(MOST_GIVEN)
-        """By id: when a record may be asked for again, and the pause after that."""
-        self._given: LRU[bytes, tuple[int, bool]] = LRU(MOST_GIVEN)
-        """By id: the version of the record, and whether the node had answered us."""
         self._by_event: dict[type, Callable[..., None]] = {
             Pong: self._on_pong,
             Found: self._on_found,
@@ -227,12 +206,14 @@ class Lane:
         ongoing = [lookup for lookup in self._lookups if not lookup.done]
         if len(ongoing) < len(self._lookups):
             self._lookups = ongoing
-            self._eager_pause = EAGER_PAUSE if self._is_news else min(2 * self._eager_pause, LONGEST_EAGER_PAUSE)
-            self._is_news = False
+            slower = min(2 * self._eager_pause, LONGEST_EAGER_PAUSE)
+            self._eager_pause = EAGER_PAUSE if self.findings.take_news() else slower
 
     def _fetch(self, now: float) -> None:
-        while self.wanted and self._to_fetch and self._under_way[_Purpose.RECORD] < MOST_FETCHES:
-            node = self._to_fetch.popleft()
+        while self.wanted and self._under_way[_Purpose.RECORD] < MOST_FETCHES:
+            node = self.findings.next_without_record()
+            if node is None:
+                return
             self._ask(self.protocol.fetch_record(node, now), _Purpose.RECORD)
 
     # What comes of it.
@@ -254,18 +235,18 @@ class Lane:
         self._ended(event.token)
         self._heard(now)
         self.table.confirm(event.node, now)
-        self._hear_of(event.node, now, answered=True)
+        self.findings.hear_of(event.node, now, answered=True)
 
     def _on_found(self, event: Found, now: float) -> None:
         pending = self._ended(event.token)
         self._heard(now)
         self.table.confirm(event.node, now)
-        self._hear_of(event.node, now, answered=True)
+        self.findings.hear_of(event.node, now, answered=True)
         nodes = []
         for node in event.nodes:
             self.table.see(node, now)
             nodes.append(self.table.get(node.node_id) or node)  # what we know is better than hearsay
-            self._hear_of(nodes[-1], now)
+            self.findings.hear_of(nodes[-1], now)
         if pending is not None and pending.lookup is not None:
             pending.lookup.answered(event.node, nodes)
 
@@ -274,7 +255,7 @@ class Lane:
         self._heard(now)
         self.counts["records fetched"] += 1
         self.table.confirm(event.node, now)
-        self._give(event.node, answered=True)
+        self.findings.give(event.node, answered=True)
 
     def _on_unanswered(self, event: Unanswered, now: float) -> None:
         self.counts[f"unanswered: {event.why.partition(':')[0]}"] += 1  # what follows may be of their making
@@ -289,7 +270,7 @@ class Lane:
         if pending.purpose is not _Purpose.RECORD:
             self.table.fail(event.node, now)
         elif self.table.is_confirmed(event.node.node_id):
-            self._give(event.node, answered=True)  # it lives, its fork stays unknown; whoever dials it will see
+            self.findings.give(event.node, answered=True)  # it lives, its fork stays unknown; whoever dials it will see
 
     def _on_met(self, event: Met, now: float) -> None:
         """Somebody came to us. It has questions of its own now: what we want to know waits for the first check."""
@@ -299,33 +280,7 @@ class Lane:
         if known is not None and known.endpoint != event.node.endpoint and event.node.record is None:
             self._ping(event.node, now)  # it may have moved
         if event.node.record is not None:
-            self._give(event.node)
+            self.findings.give(event.node)
 
     def _on_address(self, event: AddressSeen, now: float) -> None:
         self.reports.append(event)
-
-    def _hear_of(self, node: Node, now: float, *, answered: bool = False) -> None:
-        """Hand a node on; where its record is missing, ask for that first."""
-        if node.record is not None or not self._needs_records:
-            self._give(node, answered=answered)
-            return
-        given = self._given.get(node.node_id)
-        if given is not None and given[0] > WITHOUT_RECORD:
-            return
-        again, pause = self._fetches.get(node.node_id) or (now, FIRST_FETCH_PAUSE)
-        if now < again or (pause > FIRST_FETCH_PAUSE and len(self._to_fetch) >= MOST_TO_FETCH):
-            return
-        self._fetches.put(node.node_id, (now + pause, min(2 * pause, LONGEST_FETCH_PAUSE)))
-        if pause > FIRST_FETCH_PAUSE:
-            self._to_fetch.append(node)
-        else:
-            self._to_fetch.appendleft(node)
-
-    def _give(self, node: Node, *, answered: bool = False) -> None:
-        """Hand a node on, once for each version of its record, and again when it first answers us itself."""
-        seq = node.record.seq if node.record is not None else WITHOUT_RECORD
-        known, lives = self._given.get(node.node_id) or (WITHOUT_RECORD - 1, False)
-        if seq > known or (answered and not lives and seq == known):
-            self._given.put(node.node_id, (seq, answered or lives))
-            self.found.append(replace(node, answered=answered or lives))
-            self._is_news |= seq > known

@@ -139,12 +139,9 @@ async def run_writer(
     with receive:
         task_status.started(writer)
         while True:
-            batches: list[Write] = []
-            with trio.move_on_at(last_sync + SYNC_SECONDS):
-                try:
-                    batches = await _receive(receive)
-                except trio.EndOfChannel:
-                    break
+            batches = await _receive(receive, last_sync + SYNC_SECONDS)
+            if batches is None:
+                break
             held += [batch for batch in batches if batch.after_sync]
             unchecked += await _write([batch for batch in batches if not batch.after_sync], limiter, statistics)
             writer.written(sum(batch.size for batch in batches))
@@ -154,22 +151,25 @@ async def run_writer(
                 check_space(datadir, floor)
                 unchecked = 0
             if due:
-                await _sync(datadir, ripe, limiter, statistics)
-                ripe, held = held, []
-                if settling:
+                for _ in range(2 if settling else 1):
                     await _sync(datadir, ripe, limiter, statistics)
-                    ripe = []
+                    ripe, held = held, []
                 last_sync = trio.current_time()
         await _sync(datadir, ripe, limiter, statistics)
         await _sync(datadir, held, limiter, statistics)
     writer.finished.set()
 
 
-async def _receive(receive: trio.MemoryReceiveChannel[Write]) -> list[Write]:
-    """Wait for a batch, then take all others that wait already."""
-    batches = [await receive.receive()]
-    size = batches[0].size
-    while size < GROUP_BYTES:
+async def _receive(receive: trio.MemoryReceiveChannel[Write], until: float) -> list[Write] | None:
+    """Wait for a batch, then take all others that wait already. [] if none came until then; None at the end of all."""
+    batches: list[Write] = []
+    with trio.move_on_at(until):
+        try:
+            batches = [await receive.receive()]
+        except trio.EndOfChannel:
+            return None
+    size = sum(batch.size for batch in batches)
+    while batches and size < GROUP_BYTES:
         try:
             batches.append(receive.receive_nowait())
         except (trio.WouldBlock, trio.EndOfChannel):

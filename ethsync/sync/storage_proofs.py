@@ -70,37 +70,27 @@ def prove_tries(payload: bytes, roots: list[bytes], *, may_differ: bool = False)
     if (np.diff(starts) <= 0).any():
         raise MalformedMessage("a storage trie was sent without a single slot")
     leaves = reply.leaves[: int(starts[-1])] if complete else reply.leaves[:0]
-    found = _roots(leaves, starts[:-1])
-    places, skipped, at = _match(found, roots, may_differ)
+    places, skipped, at = _match(_roots(leaves, starts[:-1]), roots, may_differ)
     matched = [position for position in places if position is not None]
     ours = [position is not None for position in places]
     begun: tuple[int, FirstChunk] | None = None
-    last = _position_of(reply, roots, at) if complete < len(reply) else None
-    if complete < len(reply) and last is None:
-        if not may_differ:
-            raise Disproved("a storage range came with a proof for another trie")
-        skipped.extend(range(at, min(at + 1, len(roots))))
-        at = min(at + 1, len(roots))
-    elif last is not None:
-        skipped.extend(range(at, last))
-        position, chunk = _cut_off(reply, roots, last)
-        at = position + 1
-        if chunk.assembled.covered == KEY_SPACE:
+    if complete < len(reply):
+        passed, begun = _prove_last(reply, roots, at, may_differ)
+        skipped += passed
+        at += len(passed) + (begun is not None)
+        if begun is not None and begun[1].assembled.covered == KEY_SPACE:
             # A whole trie with a proof that it did not need.
-            matched.append(position)
+            matched.append(begun[0])
             ours.append(True)
-            starts, leaves = reply.starts, reply.leaves
-        else:
-            begun = position, chunk
+            starts, leaves, begun = reply.starts, reply.leaves, None
     if len(reply) == 0 and len(reply.proof):
         raise Disproved("a proof without slots was sent for tries that are not empty")
     if not all(ours):
         leaves, starts = only_tries(leaves, starts, np.array(ours, np.bool_))
-    sizes = np.diff(starts).tolist()
+    sizes = np.diff(starts)
     paged = {
-        position: assemble_whole(leaves[int(starts[k]) : int(starts[k + 1])])
-        for k, position in enumerate(matched)
-        if sizes[k] > SMALL_TRIE
+        matched[k]: assemble_whole(leaves[int(starts[k]) : int(starts[k + 1])])
+        for k in np.flatnonzero(sizes > SMALL_TRIE).tolist()
     }
     return SmallReply(matched, starts, leaves, paged, begun, skipped, at)
 
@@ -149,21 +139,36 @@ def _position_of(reply: StorageRanges, roots: list[bytes], at: int) -> int | Non
     return next((k for k in range(at, len(roots)) if roots[k] in shown), None)
 
 
-def _cut_off(reply: StorageRanges, roots: list[bytes], position: int) -> tuple[int, FirstChunk]:
-    """Prove the last set, which came with a proof."""
+def _prove_last(
+    reply: StorageRanges, roots: list[bytes], at: int, may_differ: bool
+) -> tuple[list[int], tuple[int, FirstChunk] | None]:
+    """Prove the last set, which came with a proof, if it is the beginning of a trie from `at` on.
+
+    Returns the positions that were passed over before it, or that of the account whose storage has changed.
+    """
+    position = _position_of(reply, roots, at)
+    if position is not None:
+        return list(range(at, position)), (position, _first_chunk(reply, roots[position]))
+    if not may_differ:
+        raise Disproved("a storage range came with a proof for another trie")
+    return list(range(at, min(at + 1, len(roots)))), None
+
+
+def _first_chunk(reply: StorageRanges, root: bytes) -> FirstChunk:
+    """Prove that the last set is the beginning of the trie with this root."""
     leaves = reply.leaves[int(reply.starts[-2]) :]
     if not len(leaves):
         raise Disproved("a proof without slots was sent for a trie that is not empty")
     gap = Gap(0, KEY_SPACE, 0)
-    proven = verify_range(roots[position], ZERO_KEY, leaves, reply.proof)
+    proven = verify_range(root, ZERO_KEY, leaves, reply.proof)
     depth = first_depth(gap, proven)
     assembled = Assembled(leaves, [], KEY_SPACE, None)
     if depth is None:
         assembled = in_hand(gap, leaves)
     elif proven.more:
-        proven = verify_range(roots[position], ZERO_KEY, leaves, reply.proof, page_depth=depth)
+        proven = verify_range(root, ZERO_KEY, leaves, reply.proof, page_depth=depth)
         assembled = assemble(gap, proven, depth)
-    return position, FirstChunk(assembled, depth, estimated_leaves(gap, leaves, proven.more))
+    return FirstChunk(assembled, depth, estimated_leaves(gap, leaves, proven.more))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

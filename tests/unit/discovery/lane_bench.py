@@ -125,8 +125,8 @@ class Scene:
         self.taken()
 
     def taken(self) -> list[Node]:
-        nodes = list(self.lane.found)
-        self.lane.found.clear()
+        nodes = list(self.lane.findings.found)
+        self.lane.findings.found.clear()
         return nodes
 
     def asked(self) -> list[Node]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ethsync.discovery.bounded import LRU, RateLimiter, TokenBucket
+from ethsync.discovery.bounded import LRU, Outbox, RateLimiter, TokenBucket
 
 
 def test_the_least_recently_used_entry_makes_room() -> None:
@@ -70,3 +70,15 @@ def test_only_so_many_keys_are_remembered() -> None:
     for key in range(100):
         assert limiter.allow(key, 0.0)
     assert len(limiter) == 10
+
+
+def test_an_outbox_refuses_what_is_offered_when_it_is_full_and_keeps_what_was_asked_for() -> None:
+    outbox: Outbox[int] = Outbox(2)
+    assert outbox.offer(1)
+    assert outbox.offer(2)
+    assert not outbox.offer(3)
+    outbox.put(4)
+    assert len(outbox) == 3
+    assert outbox.take() == [1, 2, 4]
+    assert outbox.take() == []
+    assert outbox.offer(5)

@@ -8,15 +8,14 @@ from itertools import count, pairwise
 import pytest
 
 from ethsync.discovery.finder import Finder
+from ethsync.discovery.findings import FIRST_FETCH_PAUSE, MOST_FOUND
 from ethsync.discovery.lane import (
     EAGER_PAUSE,
     FIRST_BOOT_PAUSE,
-    FIRST_FETCH_PAUSE,
     IDLE_PAUSE,
     LONGEST_BOOT_PAUSE,
     LONGEST_EAGER_PAUSE,
     MOST_FETCHES,
-    MOST_FOUND,
     MOST_LOOKUPS,
     MOST_PINGS,
     MOST_REPORTS,
@@ -174,7 +173,7 @@ def test_nodes_and_reports_that_nobody_takes_are_bounded() -> None:
         node_id = number.to_bytes(32, "big")
         scene.say(Met(Node(node_id, bytes(64), SOMEWHERE, 1, NodeRecord(b"", 1, bytes(64), node_id, ()))))
         scene.say(AddressSeen(node_id, SOMEWHERE, SOMEWHERE))
-    assert len(scene.lane.found) == MOST_FOUND
+    assert len(scene.lane.findings.found) == MOST_FOUND
     assert len(scene.lane.reports) == MOST_REPORTS
 
 
