@@ -51,7 +51,7 @@ class Write:
     done: Callable[[], None] | None = None
     after_sync: bool = False
     settle: bool = False
-    """Force everything to the disk now, and write what waits for that."""
+    """Force everything to the disk now, write what waits for that, and force it there too."""
 
     size: int = field(init=False)
     """Bytes of keys and values."""
@@ -91,7 +91,7 @@ class Writer:
             await trio.sleep_forever()  # the writing task has failed: its error is on the way and cancels us
 
     async def settle(self, ledger: Database) -> None:
-        """Force everything that was handed over to the disk, and write what was held back until then."""
+        """Force everything that was handed over to the disk, what was held back until then as well."""
         written = trio.Event()
         await self.write(Write(ledger, [], done=written.set, after_sync=True, settle=True))
         await written.wait()
@@ -151,12 +151,14 @@ async def run_writer(
                 check_space(datadir, floor)
                 unchecked = 0
             if due:
-                for _ in range(2 if settling else 1):
-                    await _sync(datadir, ripe, limiter, statistics)
-                    ripe, held = held, []
+                await _sync(datadir, ripe, limiter, statistics)
+                ripe, held = held, []
+                if settling:
+                    await _settle(datadir, ripe, limiter, statistics)
+                    ripe = []
                 last_sync = trio.current_time()
-        await _sync(datadir, ripe, limiter, statistics)
-        await _sync(datadir, held, limiter, statistics)
+        for last in (ripe, held, [], []):  # what was held back until the end is to be as safe as the rest
+            await _sync(datadir, last, limiter, statistics)
     writer.finished.set()
 
 
@@ -238,6 +240,14 @@ async def _sync(
     await trio.to_thread.run_sync(_sync_all, datadir.databases(), limiter=limiter)
     await _write(held, limiter, statistics)
     statistics.syncs += 1
+
+
+async def _settle(
+    datadir: Datadir, held: list[Write], limiter: trio.CapacityLimiter, statistics: WriterStatistics
+) -> None:
+    """Write what was held back, and tell whoever waits for it once that is on the disk too."""
+    await _sync(datadir, [batch for batch in held if not batch.settle], limiter, statistics)
+    await _sync(datadir, [batch for batch in held if batch.settle], limiter, statistics)
 
 
 def check_space(datadir: Datadir, floor: int) -> None:
