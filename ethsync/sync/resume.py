@@ -45,7 +45,8 @@ class OpenDebt:
     stale: frozenset[bytes] = frozenset()
     """Accounts whose storage in that bundle is not what they name any more."""
     dead: tuple[bytes, ...] = ()
-    """Accounts with pages of storage that have no storage any more, or whose record a power cut has taken."""
+    """Accounts with pages of storage that belong to nothing: they have no storage any more, or what the bundle has of
+    them, or a power cut has taken their record."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,8 +93,8 @@ def read_debt(datadir: Datadir, path: PagePath, record: DebtRecord) -> OpenDebt:
     dead = []
     for account, big in _records(datadir, path):
         unrecorded.pop(account, None)
-        if account not in named:
-            dead.append(account)
+        if account not in named or bundled.get(account) == named[account]:
+            dead.append(account)  # in the second case its storage grew, and shrank again before that was stored
         elif big.complete and big.root == named[account]:
             del named[account]
     contracts = [(account, root) for account, root in named.items() if account not in bundled or account in stale]

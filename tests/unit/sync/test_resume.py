@@ -96,6 +96,22 @@ def test_a_paid_page_is_not_read_again(datadir: Datadir) -> None:
     assert read_kept(datadir).debts == []
 
 
+@pytest.mark.parametrize("complete", [False, True])
+def test_pages_of_an_account_whose_storage_is_again_what_its_bundle_has_are_to_be_removed(
+    datadir: Datadir, complete: bool
+) -> None:
+    # Given a contract that outgrew the bundle of its page in one block, of which some was stored, and not in the next
+    store_page(datadir)
+    datadir.bundles.put(account_key(BUNDLE, PATH), bundle_of([0, 3]))
+    grown = TrieRecord(storage(9, 80).root, 0, complete, 80 * complete, 0)
+    datadir.ledger.put(RECORD + ACCOUNTS[3], grown.encode())
+    # then it is owed no more, and its record and pages belong to nothing.
+    (debt,) = read_kept(datadir).debts
+    assert debt.contracts == [CONTRACTS[1], CONTRACTS[2], CONTRACTS[4]]
+    assert debt.stale == frozenset()
+    assert debt.dead == (ACCOUNTS[3],)
+
+
 def test_what_is_stored_by_now_is_not_owed(datadir: Datadir) -> None:
     # Given a bundle with two of the tries, a complete big one, an unfinished one, one of an older root, and a code
     store_page(datadir)
