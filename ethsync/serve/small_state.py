@@ -92,16 +92,28 @@ def create_state(
 
     `depth` of the account pages is that of a sync of so many accounts unless it is given.
     """
-    ordered = sorted(accounts, key=lambda account: account.key)
     held = Format(FORMAT_VERSION, network.name, network.chain_id, "0x" + network.genesis_hash.hex())
     with open_datadir(path, held) as datadir:
         if datadir.accounts.get(FACT_DEPTH) is not None:
             raise DatadirMismatch(f"{path} holds a state already", hint="use another directory")
-        header = header_of(_write(datadir, ordered, depth_for(len(ordered)) if depth is None else depth))
-        if network.genesis_header_raw is not None:
-            datadir.headers.put(header_key(0), network.genesis_header_raw)
-        datadir.headers.put(header_key(header.number), header.raw)
-        datadir.accounts.put(FACT_PIVOT, header.raw, sync=True)
+        return fill(datadir, accounts, network, header_of, depth=depth)
+
+
+def fill(
+    datadir: Datadir,
+    accounts: Iterable[StatedAccount],
+    network: Network,
+    header_of: Callable[[bytes], Header],
+    *,
+    depth: int | None = None,
+) -> Header:
+    """As `create_state`, into databases that are open and hold no state."""
+    ordered = sorted(accounts, key=lambda account: account.key)
+    header = header_of(_write(datadir, ordered, depth_for(len(ordered)) if depth is None else depth))
+    if network.genesis_header_raw is not None:
+        datadir.headers.put(header_key(0), network.genesis_header_raw)
+    datadir.headers.put(header_key(header.number), header.raw)
+    datadir.accounts.put(FACT_PIVOT, header.raw, sync=True)
     return header
 
 

@@ -7,6 +7,10 @@ from dataclasses import replace
 from random import Random
 
 from ethsync.serve.small_state import StatedAccount
+from ethsync.state.pages import SMALL_TRIE
+
+LARGE, GROWN = 200, 150
+"""Slots of storage that does not share a bundle, at the most: of an account as it is made, and of one that changes."""
 
 
 def some_storage(rng: Random, most: int) -> dict[bytes, int]:
@@ -17,7 +21,7 @@ def some_storage(rng: Random, most: int) -> dict[bytes, int]:
 
 def some_account(rng: Random) -> StatedAccount:
     kind = rng.randrange(10)
-    storage = some_storage(rng, 200 if kind == 0 else 12) if kind < 4 else {}
+    storage = some_storage(rng, LARGE if kind == 0 else 12) if kind < 4 else {}
     code = rng.randbytes(rng.randint(1, 50)) if kind < 5 else b""
     return StatedAccount(rng.randbytes(32), rng.randrange(1000), rng.getrandbits(80), storage, code)
 
@@ -37,7 +41,7 @@ def changed_account(rng: Random, account: StatedAccount) -> StatedAccount:
     if what == 0:
         return replace(account, storage={})
     if what == 1:
-        return replace(account, storage=some_storage(rng, 150), code=rng.randbytes(20))
+        return replace(account, storage=some_storage(rng, GROWN), code=rng.randbytes(20))
     if what == 2:
         return replace(account, storage=resized(rng, dict(account.storage)))
     if what <= 4:
@@ -49,9 +53,9 @@ def changed_account(rng: Random, account: StatedAccount) -> StatedAccount:
 
 def resized(rng: Random, storage: dict[bytes, int]) -> dict[bytes, int]:
     """A big storage becomes one that shares a bundle, a small one outgrows its bundle."""
-    if len(storage) > 64:
-        return dict(list(storage.items())[: rng.randint(1, 64)])
-    return storage | {rng.randbytes(32): rng.getrandbits(64) + 1 for _ in range(rng.randint(65, 150))}
+    if len(storage) > SMALL_TRIE:
+        return dict(list(storage.items())[: rng.randint(1, SMALL_TRIE)])
+    return storage | {rng.randbytes(32): rng.getrandbits(64) + 1 for _ in range(rng.randint(SMALL_TRIE + 1, GROWN))}
 
 
 def changed(rng: Random, accounts: Sequence[StatedAccount], share: float) -> list[StatedAccount]:

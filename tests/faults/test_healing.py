@@ -1,4 +1,7 @@
-"""A datadir that holds one state is brought to another: only what differs is fetched, and the result is that state."""
+"""A datadir that holds one state is brought to another: only what differs is fetched, and the result is that state.
+
+Over sockets, with threads, on a disk. Thousands of states without these are in tests/property.
+"""
 
 from __future__ import annotations
 
@@ -54,25 +57,24 @@ async def unfinished_becomes_another(seed: int, tmp_path: Path) -> None:
         await assert_state(synced, state, tmp_path / "d")
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(4))
 async def test_a_finished_state_becomes_another(seed: int, tmp_path: Path) -> None:
     await finished_becomes_another(seed, tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(20, 32))
+@pytest.mark.parametrize("seed", range(20, 23))
 async def test_an_unfinished_sync_goes_on_with_another_block(seed: int, tmp_path: Path) -> None:
     await unfinished_becomes_another(seed, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(1000, 2000, 10))
-async def test_two_thousand_states_become_others(first: int, tmp_path: Path) -> None:
-    for seed in range(first, first + 10):
-        for number, case in enumerate((finished_becomes_another, unfinished_becomes_another)):
-            place = tmp_path / f"{seed}-{number}"
-            place.mkdir()
-            await case(seed, place)
-            rmtree(place)
+@pytest.mark.parametrize("seed", range(1000, 1040))
+async def test_many_states_become_others(seed: int, tmp_path: Path) -> None:
+    for case in (finished_becomes_another, unfinished_becomes_another):
+        place = tmp_path / case.__name__
+        place.mkdir()
+        await case(seed, place)
+        rmtree(place)
 
 
 async def test_a_head_that_nobody_knows_changes_nothing(tmp_path: Path, quick_clock: trio.abc.Clock) -> None:

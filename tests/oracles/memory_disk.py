@@ -52,6 +52,8 @@ class MemoryDisk:
 
     def database(self, path: Path, **options: Any) -> MemoryDatabase:
         """In place of `Database`."""
+        if not path.exists():
+            path.mkdir()  # so that the directory does not look empty
         return MemoryDatabase(self, path, options.get("neighbourhood", 0))
 
     def copy(self) -> MemoryDisk:
@@ -108,7 +110,6 @@ class MemoryDatabase(Database):
     """One database of such a disk."""
 
     def __init__(self, disk: MemoryDisk, path: Path, neighbourhood: int) -> None:
-        path.mkdir(exist_ok=True)  # so that the directory does not look empty
         self._disk = disk
         self._held = disk.contents.setdefault(path, {})
         self._sorted: list[bytes] | None = None

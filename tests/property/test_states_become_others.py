@@ -1,0 +1,147 @@
+"""Any state becomes any other: sync A, heal to B, and what is stored is what B is when it is built from nothing.
+
+Also when the process is killed, or the power fails, at any write of either sync, and another one goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+
+import pytest
+from trio.testing import MockClock
+
+from ethsync.hashing import keccak256
+from ethsync.serve.small_state import StatedAccount
+from ethsync.state.view import StateView
+from ethsync.store.schema import FACT_MIXED, FACT_VERIFIED
+from ethsync.sync.debts import open_debts
+from tests.faults.at_once import bring_to, built, lying_on, nothing_waits, whole
+from tests.faults.changing_states import changed, some_account
+from tests.oracles.memory_disk import MemoryDisk, Write
+
+FEW = (1, 2, 3, 4, 6, 10, 16, 30)
+MANY = (30, 100, 300)
+OTHERS = 3
+"""States that each state becomes."""
+
+AT_ONCE = 25
+"""Seeds that one test goes through."""
+
+
+def beside(rng: Random, key: bytes) -> bytes:
+    """A key that begins as another one does, a little or nearly to the end."""
+    shared = rng.choice((0, 1, 2, 5, 16, 31))
+    return key[:shared] + rng.randbytes(32 - shared)
+
+
+def crowded(rng: Random, account: StatedAccount) -> StatedAccount:
+    """An account beside another one, with slots beside its slots: its tries get extensions, or lose them."""
+    storage = {beside(rng, slot): rng.getrandbits(64) + 1 for slot in account.storage}
+    return replace(account, key=beside(rng, account.key), storage=storage | dict(list(account.storage.items())[:2]))
+
+
+def other(rng: Random, before: list[StatedAccount]) -> list[StatedAccount]:
+    """What blocks make of a state: a little of it, a part, or all is another."""
+    after = changed(rng, before, rng.choice((0.02, 0.1, 0.3, 1.0)))
+    after += [crowded(rng, rng.choice(before)) for _ in range(rng.choice((0, 0, 1, 3)))]
+    return list({each.key: each for each in after}.values()) or [some_account(rng)]
+
+
+def some_bytes(rng: Random) -> int:
+    """What the peer sends at a time."""
+    return rng.choice((1_000, 4_000, 1 << 20))
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A state built from nothing, and the accounts of which it was built."""
+
+    accounts: list[StatedAccount]
+    view: StateView
+
+
+def of(accounts: list[StatedAccount]) -> Built:
+    return Built(accounts, built(accounts))
+
+
+def as_leaf(value: int) -> bytes:
+    """The RLP of a slot's value."""
+    raw = value.to_bytes((value.bit_length() + 7) // 8, "big")
+    return raw if value < 0x80 else bytes([0x80 + len(raw)]) + raw
+
+
+def assert_is(disk: MemoryDisk, path: Path, state: Built) -> None:
+    """What is stored is what was built from nothing: leaves of whatever page or bundle, and all codes of it."""
+    held = whole(lying_on(disk, path))
+    slots = {each.key: {slot: as_leaf(value) for slot, value in each.storage.items()} for each in state.accounts}
+    assert held.accounts == whole(state.view.datadir).accounts
+    assert held.accounts.keys() == slots.keys()
+    assert held.storage == {account: found for account, found in slots.items() if found}
+    assert held.codes >= {keccak256(each.code) for each in state.accounts if each.code}
+    # It was found to be so, and says that it is of one state, with nothing owed.
+    datadir = lying_on(disk, path)
+    assert StateView(datadir).header == state.view.header
+    assert datadir.accounts.get(FACT_VERIFIED) is not None
+    assert datadir.accounts.get(FACT_MIXED) is None
+    assert next(open_debts(datadir), None) is None
+
+
+def left(rng: Random, writes: list[Write]) -> MemoryDisk:
+    """What is there after a stop at a random one of these writes, the first ones on an empty disk."""
+    made = writes[: rng.randint(1, len(writes))]
+    stops = (MemoryDisk().after, lambda some: MemoryDisk().after_power_cut(some, rng))
+    return rng.choice((*stops, lambda some: MemoryDisk().after_lost_log(some, rng)))(made)
+
+
+async def become(rng: Random, sizes: tuple[int, ...], path: Path) -> None:
+    # Given state A, synced into an empty directory,
+    accounts = [some_account(rng) for _ in range(rng.choice(sizes))]
+    first = MemoryDisk()
+    await bring_to(built(accounts), lying_on(first, path), some_bytes(rng))
+    journals, states = [], []
+    for _ in range(OTHERS):
+        # when a peer has state B only, then what is stored becomes B.
+        states.append(of(other(rng, accounts)))
+        disk = first.copy()
+        await bring_to(states[-1].view, lying_on(disk, path), some_bytes(rng))
+        assert_is(disk, path, states[-1])
+        journals.append(disk.journal)
+    # When it is stopped at any write on the way from nothing by A to B, and a peer has B, or C instead,
+    stopped = left(rng, first.journal + rng.choice(journals))
+    goal = rng.choice(states)
+    await bring_to(goal.view, lying_on(stopped, path), some_bytes(rng))
+    # then it goes on to that.
+    assert_is(stopped, path, goal)
+
+
+@contextmanager
+def told(seed: int) -> Iterator[None]:
+    """A failure says which of many seeds it was."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"seed {seed}")
+        raise
+
+
+async def become_others(first: int, sizes: tuple[int, ...], path: Path) -> None:
+    for seed in range(first, first + AT_ONCE):
+        with told(seed), nothing_waits(seed):
+            await become(Random(seed), sizes, path)
+
+
+@pytest.mark.parametrize("first", range(0, 500, AT_ONCE))
+async def test_a_state_becomes_any_other_wherever_it_is_stopped(
+    first: int, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    await become_others(first, FEW, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(1000, 1500, AT_ONCE))
+async def test_many_larger_states_become_others(first: int, tmp_path: Path, autojump_clock: MockClock) -> None:
+    await become_others(first, MANY, tmp_path)
