@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DNS_PORT = 53  # RFC 1035, section 4.2
 ROOT_TTL = 60  # seconds (the example zone of dnsdisc.md): a root changes, everything else never does
-ENTRY_TTL = 86900
+ENTRY_TTL = 86900  # seconds (the same)
 LONGEST_STRING = 255  # bytes of one part of a TXT record (RFC 1035, section 3.3)
 
 
@@ -159,4 +159,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+        raise ConfigError(f"cannot read {path}: {error}", hint="name a file with one enr: record a line") from error

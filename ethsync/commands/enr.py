@@ -122,8 +122,8 @@ def _parse_ip(text: str | None, kind: type[IP]) -> IP | None:
     try:
         return kind(text)
     except ValueError as error:
-        name = "IPv4" if kind is IPv4Address else "IPv6"
-        raise ConfigError(f"'{text}' is not an {name} address") from error
+        name, example = ("IPv4", "192.0.2.1") if kind is IPv4Address else ("IPv6", "2001:db8::1")
+        raise ConfigError(f"'{text}' is not an {name} address", hint=f"write one like {example}") from error
 
 
 def _parse_setting(text: str) -> tuple[bytes, bytes]:
@@ -141,5 +141,5 @@ def _parse_setting(text: str) -> tuple[bytes, bytes]:
     if not equals or not name:
         raise ConfigError(f"'{text}' is not a key with a value", hint=hint)
     if name in ("id", "secp256k1"):
-        raise ConfigError(f"'{name}' follows from the key that signs and cannot be set")
+        raise ConfigError(f"'{name}' follows from the key that signs and cannot be set", hint="leave it out")
     return name.encode("utf-8"), value

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ethsync.networks import Network
 
 PROTOCOLS = ("v5", "v4", "dns")
+"""What `--discovery` takes, in any combination."""
 DEFAULT_PORT = 30303  # devp2p's (go-ethereum node/defaults.go, ListenAddr)
 DEFAULT_LISTEN = (f"0.0.0.0:{DEFAULT_PORT}",)
 

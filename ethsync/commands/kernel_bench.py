@@ -28,9 +28,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RUNS = 9
+"""Of each measurement: of an odd number one is the median."""
+
 RANGE_ACCOUNTS = 4_000
+"""Accounts of a range, 190 KB of them: somewhat more than a peer is asked for at first."""
+
 RANGES = 16
+"""Ranges that are proven in one run, which takes tens of milliseconds then."""
+
 PERMUTATIONS = 50_000
+"""Permutations of all lanes in one run, which takes tens of milliseconds too."""
+
 ACCOUNT_BYTES = 48
 """About what an account takes in the synthetic state: only to find out how many bytes to ask for."""
 
@@ -123,7 +131,7 @@ def _compile_seconds() -> float:
     """Seconds from an empty cache until all kernels are there, less what importing them takes from a full one."""
     program = (
         "import time, numba, numpy; t = time.perf_counter();"
-        "from ethsync.kernels import columns, difference, headers, keccak, nodes, pages, proof, rlp, trie;"
+        "from ethsync.kernels import bundles, columns, difference, headers, keccak, nodes, pages, proof, rlp, trie;"
         "print(time.perf_counter() - t)"
     )
     with tempfile.TemporaryDirectory(prefix="ethsync-kernels-") as cache:

@@ -18,6 +18,7 @@ def read_key_file(path: Path) -> coincurve.PrivateKey:
     try:
         return read_node_key(path)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        hint = "name a file that holds a private key"
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint=hint) from error
     except DatadirDamaged as error:
         raise ConfigError(f"{path} holds no private key", hint="it should be 64 hexadecimal digits") from error

@@ -83,7 +83,10 @@ def _rules(form: Format, network: str | None, forks: Sequence[str]) -> ChainRule
         return None
     found = load_network(network or form.network)
     if f"0x{found.genesis_hash.hex()}" != form.genesis_hash:
-        raise ConfigError(f"{network or form.network} has another genesis than this data directory")
+        raise ConfigError(
+            f"{network or form.network} has another genesis than this data directory, which is of {form.network}",
+            hint="name its own network with --network",
+        )
     return chain_rules(with_overrides(found, forks))
 
 

@@ -46,7 +46,7 @@ class LRU(Generic[K, V]):
 
 
 class Outbox(Generic[V]):
-    """What waits to be taken, in order. Of what strangers cause only so much waits that there are `capacity` things."""
+    """What waits to be taken, in order. What strangers cause may wait while there are fewer than `capacity` things."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity

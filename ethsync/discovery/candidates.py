@@ -73,7 +73,7 @@ JITTER = 0.25
 """Pauses are this much longer or shorter by chance, so that what failed together is not tried again together."""
 
 MOST_PASSED_OVER = 4096
-"""Nodes remembered that `may_dial` refused: enough to say why, and to look again after the head has moved; 6 MB."""
+"""Refused nodes that are remembered: enough to say why, and to look again after the head has moved; 6 MB."""
 
 MOST_PER_SUBNET = 64
 """Candidates per public /24 or /64: all that could be dialled there in half an hour."""
@@ -86,7 +86,7 @@ def _anybody(node: Node) -> str | None:
 class Candidates:
     """The dial pool.
 
-    `may_dial` says why a node must not be dialled (as `forks.check_fork_entry` does of its record), or None if it may;
+    `refuses` says why a node must not be dialled (as `forks.check_fork_entry` does of its record), or None if it may;
     it is not asked about nodes that the user named. `own_key` (64 bytes) is never a candidate. Times are in seconds, of
     any clock that does not go back.
     """
@@ -96,14 +96,14 @@ class Candidates:
         rng: random.Random,
         *,
         capacity: int = CAPACITY,
-        may_dial: Callable[[Node], str | None] = _anybody,
+        refuses: Callable[[Node], str | None] = _anybody,
         own_key: bytes = b"",
         redial: float = REDIAL,
     ) -> None:
         self.capacity = capacity
         self.redial = redial
         self._rng = rng
-        self._may_dial = may_dial
+        self._refuses = refuses
         self._own_key = own_key
         self._known: dict[bytes, Candidate] = {}
         self._turns = Turns(rng)
@@ -157,7 +157,7 @@ class Candidates:
         return True
 
     def recheck(self, now: float) -> None:
-        """Ask `may_dial` again about the nodes that it refused: what it goes by has changed."""
+        """Ask `refuses` again about the nodes that were refused: what it goes by has changed."""
         for public_key, (node, source, _) in self._passed_over.items():
             self._passed_over.pop(public_key)
             self.offer(node, source, now)
@@ -302,7 +302,7 @@ class Candidates:
         return (value for _, value in self._passed_over.items())
 
     def _passes(self, node: Node, source: Source) -> bool:
-        why = self._may_dial(node)
+        why = self._refuses(node)
         if why is None:
             self._passed_over.pop(node.public_key)
             return True

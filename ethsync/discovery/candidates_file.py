@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ethsync.discovery.candidates import Candidates
 
 VERSION = 1
+"""Of the file's form; one of another version is set aside."""
 
 MOST = 4096
 """Nodes kept, the best first: 1 MB, and ten minutes of dialling."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PROTOCOL_ID = b"discv5"
 VERSION = 1
 MIN_SIZE = 63  # of any packet (discv5-wire.md, "UDP Communication"); a WHOAREYOU has exactly that
-MAX_SIZE = 1280
+MAX_SIZE = 1280  # the same
 
 IV_SIZE = 16
 ID_SIZE = 32

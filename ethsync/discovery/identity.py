@@ -56,7 +56,9 @@ def open_identity(directory: Path) -> Identity:
         key = read_node_key(path)
         record, seen = _remembered(directory / IDENTITY_FILE)
     except OSError as error:
-        raise StoreError(f"{error.filename or directory} cannot be used: {error.strerror}") from error
+        raise StoreError(
+            f"{error.filename or directory} cannot be used: {error.strerror}", hint="is it yours to write to?"
+        ) from error
     ours = record is not None and record.public_key == keys.identity(key.public_key)
     return Identity(key, record if ours else None, seen)
 
@@ -93,7 +95,7 @@ def save_identity(directory: Path, record: NodeRecord, seen: tuple[Endpoint, ...
         os.replace(written, path)
         _force(directory)
     except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}") from error
+        raise StoreError(f"{path} cannot be written: {error.strerror}", hint="is it yours to write to?") from error
 
 
 def _remembered(path: Path) -> tuple[NodeRecord | None, tuple[Endpoint, ...]]:

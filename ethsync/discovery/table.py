@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ethsync.discovery.node import Endpoint, Node
 
 FIRST_CHECK = 1.0
+"""Seconds within which a node is asked for the first time; when, is drawn by lot."""
 FAST_CHECK = 10.0
 """Seconds until a node that failed, or was confirmed once only, is asked again."""
 SLOW_CHECK = 600.0

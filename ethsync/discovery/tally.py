@@ -38,7 +38,7 @@ class Statistics:
     by_source: Mapping[Source, int]
     by_reason: Mapping[Reason, int]
     passed_over: int
-    """Nodes that `may_dial` refused; they are not candidates."""
+    """Nodes that were refused: they are not candidates."""
     tried_by_source: Mapping[Source, int]
 
 

@@ -131,12 +131,12 @@ def _assign(download: HeaderDownload, nursery: trio.Nursery, now: float) -> None
     """Ask for everything that peers have room for, and one more peer for what is stalled."""
     chain, pool = download.chain, download.pool
     if chain.ready():
-        for assignment in assign(pool.candidates(now), [Demand(KIND, chain.ready())]):
+        for assignment in assign(pool.askable(now), [Demand(KIND, chain.ready())]):
             if chain.ready():
                 _start(download, nursery, pool.peers[assignment.peer], chain.take, now)
     due, asked = chain.stalled()
     if due <= now:
-        others = [each for each in pool.candidates(now) if each.number not in asked]
+        others = [each for each in pool.askable(now) if each.number not in asked]
         for assignment in assign(others, [Demand(KIND, 1)]):
             _start(download, nursery, pool.peers[assignment.peer], chain.repeat, now)
 

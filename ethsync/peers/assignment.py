@@ -24,12 +24,13 @@ SLOTS: Mapping[RequestKind, int] = {
 4.4 s with four in flight against 6 s with one, from a geth on the same machine)."""
 
 LIKELY_RATE = 2e6
-"""Bytes per second credited to a peer that has not answered yet, so that it is tried early."""
+"""Bytes per second credited to a peer that has not answered yet: our own choice, high, so that it is tried early."""
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A connected peer, as far as the decision needs it. `in_flight` and `rates` (bytes/s) are by kind."""
+class Askable:
+    """A connected peer, as far as the decision needs it: by kind of request, how many are in flight, its rate (bytes
+    per second, 0 before its first answer) and how many bytes to ask for at a time; and the kinds that it is spared."""
 
     number: int
     in_flight: Mapping[RequestKind, int]
@@ -55,22 +56,20 @@ class Assignment:
     kind: RequestKind
 
 
-def assign(candidates: Sequence[Candidate], demands: Sequence[Demand]) -> list[Assignment]:
+def assign(peers: Sequence[Askable], demands: Sequence[Demand]) -> list[Assignment]:
     """Give each demand, in the order given, to the peers that will be done with it first.
 
     A peer that is slow or has a bad score gets less, never nothing: everyone keeps its slots, it only comes later. The
     expected wait counts all requests under way at a peer, because servers answer one peer's requests in order.
     """
     loads = {
-        candidate.number: sum(
-            count * candidate.budgets[kind] / _rate(candidate, kind) for kind, count in candidate.in_flight.items()
-        )
-        for candidate in candidates
+        peer.number: sum(count * peer.budgets[kind] / _rate(peer, kind) for kind, count in peer.in_flight.items())
+        for peer in peers
     }
-    taken = {(candidate.number, kind): count for candidate in candidates for kind, count in candidate.in_flight.items()}
+    taken = {(peer.number, kind): count for peer in peers for kind, count in peer.in_flight.items()}
     chosen: list[Assignment] = []
     for demand in demands:
-        willing = [candidate for candidate in candidates if demand.kind not in candidate.blocked]
+        willing = [peer for peer in peers if demand.kind not in peer.blocked]
         for _ in range(demand.requests):
             free = [one for one in willing if taken.get((one.number, demand.kind), 0) < SLOTS[demand.kind]]
             if not free:
@@ -82,10 +81,10 @@ def assign(candidates: Sequence[Candidate], demands: Sequence[Demand]) -> list[A
     return chosen
 
 
-def _rate(candidate: Candidate, kind: RequestKind) -> float:
-    return max(candidate.rates.get(kind, 0.0) or LIKELY_RATE, 1.0)
+def _rate(peer: Askable, kind: RequestKind) -> float:
+    return max(peer.rates.get(kind, 0.0) or LIKELY_RATE, 1.0)
 
 
-def _cost(candidate: Candidate, kind: RequestKind) -> float:
+def _cost(peer: Askable, kind: RequestKind) -> float:
     """Seconds that one more request of this kind keeps the peer busy; a bad score weighs like slowness."""
-    return candidate.budgets[kind] / _rate(candidate, kind) * (1.0 + max(0.0, -candidate.score))
+    return peer.budgets[kind] / _rate(peer, kind) * (1.0 + max(0.0, -peer.score))

@@ -34,6 +34,7 @@ LONGEST_REASON = 500
 """Characters that are kept of a reason."""
 
 VERSION = 1
+"""Of the file's form; one of another version is set aside."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,10 @@ MOST_ASKED = {
 async def request_headers(
     peer: Peer, origin: bytes | int, limit: int, *, skip: int = 0, reverse: bool = False
 ) -> tuple[Header, ...]:
-    """Headers from `origin` (hash of 32 bytes, or number) on, each decoded and hashed."""
+    """Headers from `origin` (hash of 32 bytes, or number) on, each decoded and hashed.
+
+    Between two of them `skip` are left out; `reverse` leads towards the genesis.
+    """
     _check_count(RequestKind.HEADERS, limit)
     payload = await peer.request(
         RequestKind.HEADERS, lambda request_id: eth.GetBlockHeaders(request_id, origin, limit, skip, reverse)

@@ -46,11 +46,11 @@ def _block_range(version: int, payload: bytes) -> bytes:
 
 
 ANSWERS: Mapping[tuple[str, int], tuple[int, Callable[[int, bytes], bytes]]] = {
-    ("eth", EthMessage.GET_BLOCK_HEADERS): (EthMessage.BLOCK_HEADERS, _list),
-    ("eth", EthMessage.GET_BLOCK_BODIES): (EthMessage.BLOCK_BODIES, _list),
-    ("eth", EthMessage.GET_RECEIPTS): (EthMessage.RECEIPTS, _receipts),
-    ("eth", EthMessage.GET_POOLED_TRANSACTIONS): (EthMessage.POOLED_TRANSACTIONS, _list),
-    ("eth", EthMessage.GET_BLOCK_ACCESS_LISTS): (EthMessage.BLOCK_ACCESS_LISTS, _access_lists),
+    (eth.NAME, EthMessage.GET_BLOCK_HEADERS): (EthMessage.BLOCK_HEADERS, _list),
+    (eth.NAME, EthMessage.GET_BLOCK_BODIES): (EthMessage.BLOCK_BODIES, _list),
+    (eth.NAME, EthMessage.GET_RECEIPTS): (EthMessage.RECEIPTS, _receipts),
+    (eth.NAME, EthMessage.GET_POOLED_TRANSACTIONS): (EthMessage.POOLED_TRANSACTIONS, _list),
+    (eth.NAME, EthMessage.GET_BLOCK_ACCESS_LISTS): (EthMessage.BLOCK_ACCESS_LISTS, _access_lists),
     (eth7542.NAME, Message7542.REQUEST_BLOCK_RANGE): (Message7542.SEND_BLOCK_RANGE, _block_range),
     (snap.NAME, SnapMessage.GET_ACCOUNT_RANGE): (SnapMessage.ACCOUNT_RANGE, _range),
     (snap.NAME, SnapMessage.GET_STORAGE_RANGES): (SnapMessage.STORAGE_RANGES, _range),

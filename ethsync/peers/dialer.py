@@ -88,7 +88,7 @@ class Dialer:
                 self.candidates.defer(key, now + BANNED_PAUSE)
             elif not candidate.is_fixed and self._dials >= self._most_dials:
                 return None
-            elif self._pool.slots.may_dial(candidate) is not None:
+            elif self._pool.slots.refuses(candidate) is not None:
                 self.candidates.defer(key, now + self.candidates.redial)
             else:
                 return candidate

@@ -62,7 +62,7 @@ async def run_finding(
     pool.trusted = frozenset(enode.public_key for enode in finding.trusted)
     pool.named = pool.trusted | {enode.public_key for enode in finding.static}
     own_key = keys.identity(identity.key.public_key)
-    pool.dialable = candidates = Candidates(random.Random(), may_dial=_fork_filter(pool), own_key=own_key)
+    pool.dialable = candidates = Candidates(random.Random(), refuses=_fork_filter(pool), own_key=own_key)
     await recall(pool, candidates, options.directory)
     dialer = Dialer(pool, candidates, identity.key)
     for source, enodes in ((Source.STATIC, finding.static), (Source.TRUSTED, finding.trusted)):
@@ -104,7 +104,7 @@ def _fork_filter(pool: PeerPool) -> Callable[[Node], str | None]:
     forks = NextForks(pool.view.network.forks)
     pool.fork_hint = lambda: forks.hint(pool.wall())
 
-    def may_dial(node: Node) -> str | None:
+    def refuses(node: Node) -> str | None:
         if node.record is None:
             return None  # its Status will tell
         view = pool.view
@@ -112,7 +112,7 @@ def _fork_filter(pool: PeerPool) -> Callable[[Node], str | None]:
             forks.see(node.record.node_id, node.record.fork_id, view.head_number, view.head_time)
         return check_fork_entry(node.record, view.network.forks, view.head_number, view.head_time)
 
-    return may_dial
+    return refuses
 
 
 async def run_rotation(pool: PeerPool, candidates: Candidates) -> None:

@@ -106,7 +106,9 @@ async def accept_peer(
 
 async def _greet(number: int, enode: Enode, connection: Connection, view: ChainView, *, inbound: bool = False) -> Peer:
     if eth.NAME not in connection.capabilities or snap.NAME not in connection.capabilities:
-        raise UselessPeer(f"{connection.remote_hello.client_id} does not offer {_SPOKEN} together with snap/1")
+        raise UselessPeer(
+            f"{connection.remote_hello.client_id} does not offer {_SPOKEN} together with {snap.NAME}/{snap.VERSION}"
+        )
     remote = await _exchange_status(connection, view)
     if eth7542.NAME in connection.capabilities:
         ours = our_status(eth7542.VERSION, view)
@@ -142,15 +144,15 @@ def our_status(version: int, view: ChainView) -> Status:
 
 async def _exchange_status(connection: Connection, view: ChainView) -> Status:
     """Send our Status, read and check theirs (wire.md: it is the first message, due within 5 s)."""
-    version = connection.capabilities["eth"].version
+    version = connection.capabilities[eth.NAME].version
     network = view.network
     try:
         with trio.fail_after(STATUS_TIMEOUT):
-            await connection.send("eth", EthMessage.STATUS, encode_status(our_status(version, view)))
+            await connection.send(eth.NAME, EthMessage.STATUS, encode_status(our_status(version, view)))
             message = await connection.receive()
     except trio.TooSlowError as error:
-        raise HandshakeFailed("no Status within 5 seconds") from error
-    if (message.capability, message.code) != ("eth", EthMessage.STATUS):
+        raise HandshakeFailed(f"no Status within {STATUS_TIMEOUT:.0f} s") from error
+    if (message.capability, message.code) != (eth.NAME, EthMessage.STATUS):
         raise HandshakeFailed(f"message {message.capability} 0x{message.code:02x} came where Status was due")
     remote = decode_status(version, message.payload)
     check_status(

@@ -26,15 +26,16 @@ MOST_OVERDUE = 16
 A peer that is even further behind has the oldest ones forgotten."""
 
 CAPABILITY = {
-    RequestKind.HEADERS: "eth",
+    RequestKind.HEADERS: eth.NAME,
     RequestKind.ACCOUNTS: snap.NAME,
     RequestKind.STORAGE: snap.NAME,
     RequestKind.CODES: snap.NAME,
     RequestKind.NODES: snap.NAME,
-    RequestKind.BODIES: "eth",
-    RequestKind.RECEIPTS: "eth",
-    RequestKind.ACCESS_LISTS: "eth",
+    RequestKind.BODIES: eth.NAME,
+    RequestKind.RECEIPTS: eth.NAME,
+    RequestKind.ACCESS_LISTS: eth.NAME,
 }
+"""Which protocol each kind of request belongs to."""
 
 _ETH_REPLIES = frozenset(
     {EthMessage.BLOCK_HEADERS, EthMessage.BLOCK_BODIES, EthMessage.RECEIPTS, EthMessage.BLOCK_ACCESS_LISTS}
@@ -103,7 +104,7 @@ class Peer:
     async def request(
         self, kind: RequestKind, make: Callable[[int], Request], late: Callable[[bytes], None] | None = None
     ) -> bytes:
-        """Send a request and return the payload of its reply.
+        """Send the request that `make` makes with its id, and return the payload of its reply.
 
         The clock of a request starts when the peer's previous reply ended, because servers answer in order. Raises
         RequestTimeout (the peer stays), PeerGone. If the reply comes after the timeout, `late` is called with it.
@@ -204,7 +205,7 @@ async def run_peer(peer: Peer) -> None:
                 peer.block_range = eth7542.heard_range(message.code, message.payload) or peer.block_range
             elif _is_request_reply(message):
                 peer.settle(message)
-            elif message.capability == "eth" and message.code not in _IGNORED:
+            elif message.capability == eth.NAME and message.code not in _IGNORED:
                 packet = eth.decode(version, message.code, message.payload)
                 if isinstance(packet, BlockRangeUpdate):
                     peer.block_range = packet.range

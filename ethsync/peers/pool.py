@@ -13,7 +13,7 @@ import trio
 from ethsync.discovery.bounded import LRU
 from ethsync.discovery.node import ip_of_host
 from ethsync.errors import DisconnectReason, Disproved, MalformedMessage, NoSlot, PeerError, PeerGone
-from ethsync.peers.assignment import Candidate
+from ethsync.peers.assignment import Askable
 from ethsync.peers.bans import Bans
 from ethsync.peers.drops import Drops
 from ethsync.peers.slots import Refused, Replaces, Slots
@@ -142,10 +142,10 @@ class PeerPool:
 
     # Whom to ask
 
-    def candidates(self, now: float) -> list[Candidate]:
+    def askable(self, now: float) -> list[Askable]:
         """The connected peers as plain data for `assignment.assign`."""
         return [
-            Candidate(
+            Askable(
                 peer.number,
                 {kind: track.in_flight for kind, track in peer.record.tracks.items()},
                 {kind: track.rate for kind, track in peer.record.tracks.items()},

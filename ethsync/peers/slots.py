@@ -33,8 +33,8 @@ MOST_PER_NETWORK_6 = 4
 
 DIALS_PER_SLOT = 8
 """Dials under way for each free slot, where geth has two (p2p/dial.go, freeDialSlots). Of the nodes of a network one in
-five welcomes us, where half of them are dead or lie one in ten: with two the last five of 50
-peers took a minute of their own (tests/simulation). Whoever comes too many is told so."""
+five welcomes us, where half of them are dead or lie one in ten: with two the last five of 50 peers took a minute of
+their own (tests/simulation). Whoever comes too many is told so."""
 
 TRIAL = 30.0
 """Seconds in which a new peer is not replaced by a stranger: the longest time that one request may take (`rtt.CAP`)."""
@@ -48,6 +48,9 @@ client that we have none of: what one client does wrong, all its peers do."""
 
 CLIENTS = ("geth", "nethermind", "besu", "erigon", "reth", "ethrex", "nimbus", "ethereumjs")
 """Names at the beginning of a Hello's client id. All others count as one, so that inventing names gains nothing."""
+
+NETWORK_6 = -6
+"""Stands for the IP version of a /32 of IPv6, which a subnet (a /64) has too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ class Slots:
         """How many dials are worth having under way."""
         return DIALS_PER_SLOT * self.free_outbound
 
-    def may_dial(self, candidate: Candidate) -> str | None:
+    def refuses(self, candidate: Candidate) -> str | None:
         """Why a candidate should not be dialled now; None if it may. `admit` has the last word once it is connected."""
         if candidate.public_key in self._held:
             return "it is connected"
@@ -258,7 +261,7 @@ class Slots:
 
     def _crowded(self, ip: IPAddress | None) -> str | None:
         for place in _places(ip):
-            most = MOST_PER_NETWORK_6 if place[0] == -6 else self.per_subnet
+            most = MOST_PER_NETWORK_6 if place[0] == NETWORK_6 else self.per_subnet
             if self._places[place] >= most:
                 return f"{most} peers are of its network already"
         return None
@@ -277,12 +280,12 @@ class Slots:
 
 
 def _places(ip: IPAddress | None) -> tuple[Subnet, ...]:
-    """Subnets with a limit that an address is in; none for private ones. IPv6 /32s are marked by the version -6."""
+    """Subnets with a limit that an address is in; none for private ones."""
     if ip is None or not is_public(ip):
         return ()
     if ip.version == 4:
         return (subnet(ip),)
-    return subnet(ip), (-6, network(ip)[1])
+    return subnet(ip), (NETWORK_6, network(ip)[1])
 
 
 def _client(name: str) -> str:

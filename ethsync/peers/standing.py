@@ -36,7 +36,10 @@ class Worth(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Counts of a peer's requests for state. `refused` counts answers without anything in them."""
+    """Counts of a peer's requests for state: with something in the answer, with nothing of use, without an answer.
+
+    Answers that were cut short count as none of these: what was asked for is there, and comes when it is asked again.
+    """
 
     served: int = 0
     refused: int = 0
@@ -50,7 +53,7 @@ class Standing:
 
     @property
     def asked(self) -> int:
-        """Requests that have ended."""
+        """Requests that have ended in one of these ways."""
         return self.served + self.refused + self.silent
 
     @property

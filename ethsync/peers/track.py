@@ -27,7 +27,10 @@ OF_THE_CHAIN = frozenset({RequestKind.HEADERS, RequestKind.BODIES, RequestKind.R
 
 
 class Outcome(Enum):
-    """How a request ended (docs/architecture.md, "Peers"). Only DISPROVED is a crime."""
+    """How a request ended (docs/architecture.md, "Peers"). Only DISPROVED is a crime.
+
+    CUT_SHORT, which happens to honest nodes, is followed by it when it is a habit (`CUT_SHORT_IN_A_ROW`).
+    """
 
     SERVED = "served"
     DUPLICATE = "duplicate"
@@ -44,8 +47,8 @@ class Outcome(Enum):
 START_BUDGET = 128 << 10  # the size that ethrex's measured request sizer starts from
 SMALLEST_BUDGET = 64 << 10  # geth's minRequestSize (eth/protocols/snap/sync.go)
 LARGEST_BUDGET = 1 << 20  # servers cap replies at 2 MiB; a geth serves accounts no faster from 1 MiB on (measured)
-QUICK = 1.0  # seconds; an answer that fast lets the budget grow
-SLOW = 4.0  # seconds; an answer that slow shrinks it
+QUICK = 1.0  # seconds; our own figure: an answer that fast lets the budget grow
+SLOW = 4.0  # seconds; an answer that slow shrinks it: twice the shortest timeout (`rtt.FLOOR`)
 RATE_SMOOTHING = 0.3  # what the newest answer counts in the rate: after five, a new speed is five sixths of it
 
 SMALL_ANSWER = 8 << 10
@@ -53,8 +56,10 @@ SMALL_ANSWER = 8 << 10
 would make a good peer look slower than one that never answers."""
 
 FIRST_PAUSE = 1.0
-"""Seconds that a peer is left alone for a kind of request after it answered empty; doubled up to LONGEST_PAUSE."""
 LONGEST_PAUSE = 60.0
+"""Seconds that a peer is left alone for a kind of request after it answered empty, doubled each time. Our own figures:
+a root that a peer has not got yet it has seconds later; one that never has anything is asked once a minute."""
+MOST_EMPTY = 10  # doublings that are counted: long after the pause is as long as it gets
 
 CUT_SHORT_PAUSE = 1.0
 """Seconds that a peer is left alone for a kind of request after an answer with leaves missing: longer than most geths
@@ -73,6 +78,7 @@ POINTS = {
     Outcome.DISPROVED: -50.0,
     Outcome.DISCONNECTED: -1.0,
 }
+"""What each outcome adds to a score: for anything bad, how many good answers make up for it. Our own figures."""
 HIGHEST_SCORE = 20.0  # twenty good answers: a long good past must not outweigh a bad present
 LOWEST_SCORE = -50.0  # one proven lie
 HALF_LIFE = 120.0
@@ -113,7 +119,7 @@ class Track:
     def was_empty(self, now: float) -> None:
         """The peer had nothing: leave it alone for this kind for a while, longer each time."""
         self.paused_until = now + min(FIRST_PAUSE * 2**self.empty_in_a_row, LONGEST_PAUSE)
-        self.empty_in_a_row = min(self.empty_in_a_row + 1, 10)
+        self.empty_in_a_row = min(self.empty_in_a_row + 1, MOST_EMPTY)
 
     def was_cut_short(self, now: float) -> None:
         """Leaves were missing. What was asked before the last such answer came may have met with the same import."""

@@ -93,5 +93,8 @@ def _network_of(held: Format, network: Network | None) -> Network:
     if network is None:
         raise ConfigError(f"the network '{held.network}' is not built in", hint="name its genesis file with --network")
     if network.genesis_hash.hex() != held.genesis_hash.removeprefix("0x"):
-        raise DatadirMismatch(f"the data directory belongs to {held.network}, not to {network.name}")
+        raise DatadirMismatch(
+            f"the data directory belongs to {held.network}, not to {network.name}",
+            hint="leave out --network, or name the genesis file that it was synced with",
+        )
     return network

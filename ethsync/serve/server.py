@@ -112,7 +112,9 @@ async def _listen(host: str, port: int) -> list[trio.SocketListener]:
     try:
         return await trio.open_tcp_listeners(port, host=host)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}", hint="choose another address with --listen"
+        ) from error
 
 
 def _offered(options: ServerOptions) -> tuple[Capability, ...]:

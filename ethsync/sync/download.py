@@ -149,7 +149,7 @@ def _assign(download: Download, stages: Sequence[Stage[Any]], nursery: trio.Nurs
     """Ask for everything that peers have room for."""
     by_kind = {stage.kind: stage for stage in stages}
     demands = [Demand(stage.kind, stage.ready()) for stage in stages if stage.ready()]
-    for assignment in assign(download.pool.candidates(now), demands):
+    for assignment in assign(download.pool.askable(now), demands):
         stage, peer = by_kind[assignment.kind], download.pool.peers[assignment.peer]
         if not stage.ready():
             continue

@@ -1,1 +1,1 @@
-"""What people see: progress, estimates, measurements and reports. Only `view` and `display` import rich."""
+"""What people see: progress, estimates, measurements and reports. Only `view` and `live` import rich."""

@@ -80,6 +80,7 @@ async def run_display(
     A terminal (that knows Unicode) gets the live view, anything else a line every `line_seconds` and at each change of
     phase; with LogFormat.JSON lines are JSON objects like those of the log. Seconds are trio's; `wall_clock` only
     stamps JSON lines.
+
     A display that nobody can see any more (closed pipe) ends by itself and leaves the sync alone.
     """
     window = Window()

@@ -23,8 +23,8 @@ LONGEST_KEPT = 5
 SAMPLE_SECONDS = 0.25
 """Seconds between two looks at the memory; one look takes some 50 µs."""
 
-_SUB_BITS = 3
-_BUCKETS = 40 << _SUB_BITS
+_SUB_BITS = 3  # buckets per power of two, as a power of two: eight
+_BUCKETS = 40 << _SUB_BITS  # up to 2^42 µs, two months
 
 
 class Histogram:

@@ -17,12 +17,13 @@ PHASES = (Phase.CONNECTING, Phase.DOWNLOADING, Phase.HEALING, Phase.VERIFYING)
 """The phases that people wait for, in their order. A sync whose block did not change in the meantime need not heal."""
 
 PEERS_SHOWN = 3
+"""What fits below the stages on a terminal of 24 lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One stage. `share` is of the account key space (of the work, for headers and verification); None where it does
-    not apply."""
+    """One stage. `share` (0 to 1) is of the account key space, for headers and verification of the work; `rate` is per
+    second. What does not apply, or is not known, is None."""
 
     name: str
     share: float

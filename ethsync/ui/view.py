@@ -23,6 +23,7 @@ LABEL = 12
 """Characters for the names on the left."""
 
 GAP = 2
+"""Blanks between columns."""
 
 COLUMNS = (("share", 6), ("items", 10), ("rate", 8), ("bytes", 7), ("in flight", 9), ("missing", 7))
 """Numbers of a stage and their widths in characters. The widths are fixed, so that nothing moves while numbers grow."""
@@ -31,11 +32,13 @@ WIDE_ITEMS = 13
 """For `items` where there is room: 1,500,000,000 slots, mainnet's, in full."""
 
 WIDE = 100
+"""Columns of a terminal from which there is."""
 
 EXPENDABLE = ("bytes", "in flight", "missing")
 """What a narrow terminal goes without, in this order."""
 
 LEAST_BAR = 6
+"""A shorter bar shows nothing, and is left out."""
 
 BAR_TITLE = "share of key space"
 

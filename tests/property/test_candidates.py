@@ -33,7 +33,7 @@ class History:
         self.candidates = Candidates(
             random.Random(seed),
             capacity=CAPACITY,
-            may_dial=lambda each: "no" if each.public_key in self.refused else None,
+            refuses=lambda each: "no" if each.public_key in self.refused else None,
         )
         self.now = 0.0
         self.dialled: dict[bytes, float] = {}

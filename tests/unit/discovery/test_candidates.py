@@ -71,7 +71,7 @@ def test_a_mapped_address_counts_as_the_ipv4_address_that_it_is() -> None:
 
 def test_a_node_of_another_fork_is_passed_over_until_it_has_a_newer_record_that_passes() -> None:
     wrong = "the peer follows another chain or a fork we do not know (fork id 01020304/0)"
-    candidates = pool(may_dial=lambda each: wrong if each.record is not None and each.record.seq < 7 else None)
+    candidates = pool(refuses=lambda each: wrong if each.record is not None and each.record.seq < 7 else None)
     assert not candidates.offer(node(1, "20.1.1.1", seq=6), Source.DISCV5, 0.0)
     assert candidates.statistics().passed_over == 1
     assert candidates.offer(node(1, "20.1.1.1", seq=7), Source.DISCV5, 1.0)
@@ -79,7 +79,7 @@ def test_a_node_of_another_fork_is_passed_over_until_it_has_a_newer_record_that_
 
 
 def test_a_candidate_whose_newer_record_does_not_pass_is_none_any_more() -> None:
-    candidates = pool(may_dial=lambda each: "no" if each.record is not None and each.record.seq == 7 else None)
+    candidates = pool(refuses=lambda each: "no" if each.record is not None and each.record.seq == 7 else None)
     assert candidates.offer(node(1, "20.1.1.1", seq=6), Source.DISCV5, 0.0)
     assert not candidates.offer(node(1, "20.1.1.1", seq=7), Source.DISCV5, 0.0)
     assert candidates.next(0.0) is None
@@ -87,7 +87,7 @@ def test_a_candidate_whose_newer_record_does_not_pass_is_none_any_more() -> None
 
 def test_nodes_that_were_passed_over_are_looked_at_again_when_the_head_has_moved() -> None:
     allowed: set[bytes] = set()
-    candidates = pool(may_dial=lambda each: None if each.public_key in allowed else "no")
+    candidates = pool(refuses=lambda each: None if each.public_key in allowed else "no")
     offer_all(candidates, scattered(3))
     allowed.add(key("honest 1"))
     candidates.recheck(5.0)
@@ -96,7 +96,7 @@ def test_nodes_that_were_passed_over_are_looked_at_again_when_the_head_has_moved
 
 
 def test_what_the_user_named_is_not_filtered() -> None:
-    candidates = pool(may_dial=lambda each: "no")
+    candidates = pool(refuses=lambda each: "no")
     assert candidates.offer(node(1, "20.1.1.1"), Source.STATIC, 0.0)
 
 

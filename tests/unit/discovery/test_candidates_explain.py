@@ -38,7 +38,7 @@ def test_nodes_that_are_about_to_be_dialled_need_no_explanation() -> None:
 def test_if_all_nodes_found_are_on_another_fork_it_says_so_with_an_example() -> None:
     sentence = "the peer follows another chain or a fork we do not know (fork id {}/0)"
     whys = {key(f"honest {n}"): sentence.format("0badf00d" if n < 200 else "12345678") for n in range(312)}
-    candidates = pool(may_dial=lambda each: whys[each.public_key])
+    candidates = pool(refuses=lambda each: whys[each.public_key])
     offer_all(candidates, scattered(312))
     assert candidates.explain(9.0) == (
         "discovery finds nodes, but none of the 312 can be of use: "
@@ -47,10 +47,10 @@ def test_if_all_nodes_found_are_on_another_fork_it_says_so_with_an_example() -> 
 
 
 def test_different_causes_are_counted_apart() -> None:
-    def may_dial(each: Node) -> str:
+    def refuses(each: Node) -> str:
         return "its record has no eth entry: x" if each.endpoint.ip.packed[2] < 100 else "the software is too old: y"
 
-    candidates = pool(may_dial=may_dial)
+    candidates = pool(refuses=refuses)
     offer_all(candidates, scattered(150))
     assert candidates.explain(9.0) == (
         "discovery finds nodes, but none of the 150 can be of use: "
@@ -112,7 +112,7 @@ def test_while_everybody_is_left_alone_it_says_for_how_long() -> None:
 
 
 def test_nodes_that_were_not_tried_are_mentioned_too() -> None:
-    candidates = pool(may_dial=lambda each: "its record has no eth entry" if each.endpoint.ip.packed[2] >= 10 else None)
+    candidates = pool(refuses=lambda each: "its record has no eth entry" if each.endpoint.ip.packed[2] >= 10 else None)
     nodes = scattered(30)
     offer_all(candidates, nodes)
     try_all(candidates, nodes[:9], Reason.UNREACHABLE)
@@ -134,7 +134,7 @@ def test_once_a_peer_has_come_there_is_nothing_to_explain() -> None:
 
 
 def test_the_numbers_are_those_of_the_present() -> None:
-    candidates = pool(may_dial=lambda each: "no" if each.public_key == key("honest 19") else None)
+    candidates = pool(refuses=lambda each: "no" if each.public_key == key("honest 19") else None)
     nodes = scattered(20)
     offer_all(candidates, nodes)
     try_all(candidates, nodes[:5], Reason.UNREACHABLE)

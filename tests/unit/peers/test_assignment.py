@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ethsync.peers.assignment import SLOTS, Assignment, Candidate, Demand, assign
+from ethsync.peers.assignment import SLOTS, Askable, Assignment, Demand, assign
 from ethsync.peers.track import LARGEST_BUDGET, SMALLEST_BUDGET, START_BUDGET, RequestKind
 
 HEADERS, ACCOUNTS, STORAGE, CODES, *_ = RequestKind
@@ -22,8 +22,8 @@ def peer(
     busy: dict[RequestKind, int] | None = None,
     blocked: frozenset[RequestKind] = frozenset(),
     score: float = 0.0,
-) -> Candidate:
-    return Candidate(number, {**IDLE, **(busy or {})}, dict.fromkeys(RequestKind, rate), BUDGETS, blocked, score)
+) -> Askable:
+    return Askable(number, {**IDLE, **(busy or {})}, dict.fromkeys(RequestKind, rate), BUDGETS, blocked, score)
 
 
 def counts(chosen: list[Assignment]) -> Counter[tuple[int, RequestKind]]:
@@ -100,9 +100,9 @@ RATES = st.sampled_from([0.0, 0.1, 1.0, 1e3, 1e6, 1e9])
 
 
 @st.composite
-def candidates(draw: st.DrawFn) -> list[Candidate]:
-    def one(number: int) -> Candidate:
-        return Candidate(
+def candidates(draw: st.DrawFn) -> list[Askable]:
+    def one(number: int) -> Askable:
+        return Askable(
             number,
             {kind: draw(st.integers(0, SLOTS[kind])) for kind in RequestKind},
             {kind: draw(RATES) for kind in RequestKind},
@@ -123,7 +123,7 @@ DEMANDS = st.lists(
 
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(candidates(), DEMANDS)
-def test_every_free_slot_is_used_and_no_other(peers: list[Candidate], demands: list[Demand]) -> None:
+def test_every_free_slot_is_used_and_no_other(peers: list[Askable], demands: list[Demand]) -> None:
     chosen = counts(assign(peers, demands))
     for demand in demands:
         willing = [one for one in peers if demand.kind not in one.blocked]

@@ -44,7 +44,7 @@ def pool() -> PeerPool:
     """Ten nodes: 1 to 6 by discv5, 5 to 9 by DNS, 10 by the user; an eleventh of another chain."""
     found = PeerPool(lambda: None, VIEW)
     refused = key(11)
-    candidates = Candidates(random.Random(1), may_dial=lambda node: "no" if node.public_key == refused else None)
+    candidates = Candidates(random.Random(1), refuses=lambda node: "no" if node.public_key == refused else None)
     for number in range(1, 7):
         offer(candidates, number, Source.DISCV5)
     for number in range(5, 10):

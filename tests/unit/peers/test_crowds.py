@@ -92,7 +92,7 @@ class Town:
             while True:
                 self.changed = trio.Event()
                 now = trio.current_time()
-                for each in assign(self.pool.candidates(now), [Demand(ACCOUNTS, 1000)]):
+                for each in assign(self.pool.askable(now), [Demand(ACCOUNTS, 1000)]):
                     peer = self.pool.peers[each.peer]
                     peer.record.tracks[ACCOUNTS].in_flight += 1
                     nursery.start_soon(self._ask, peer)

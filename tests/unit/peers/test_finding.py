@@ -251,19 +251,19 @@ async def test_a_node_is_passed_over_once_our_head_is_past_a_fork_that_it_does_n
     forked = replace(NETWORK, forks=ForkSchedule(b"\xaa" * 32, 1000, (100,), ()))
     pool = new_pool(ChainView(forked, 0, 1000))
     old = node_at("20.1.1.1", rlp.encode_list([ForkId(forked.forks.fork_id(0, 1000).hash, 0).encode()]))
-    may_dial = module._fork_filter(pool)
-    assert may_dial(old) is None
+    refuses = module._fork_filter(pool)
+    assert refuses(old) is None
     pool.set_head(100, 1000)
-    assert "too old" in str(may_dial(old))
+    assert "too old" in str(refuses(old))
 
 
 async def test_a_fork_that_most_records_announce_and_we_do_not_know_is_told() -> None:
     pool = new_pool(ChainView(NETWORK, 5, EPOCH))
-    may_dial = module._fork_filter(pool)
+    refuses = module._fork_filter(pool)
     assert pool.fork_hint is not None
     assert pool.fork_hint() is None
     present = NETWORK.forks.fork_id(5, EPOCH).hash
     announced = rlp.encode_list([ForkId(present, 3_000_000_000).encode()])
     for number in range(1, 21):
-        assert may_dial(node_at(f"20.1.1.{number}", announced, number)) is None
+        assert refuses(node_at(f"20.1.1.{number}", announced, number)) is None
     assert "expect a fork at 3000000000" in str(pool.fork_hint())

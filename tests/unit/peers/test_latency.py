@@ -36,7 +36,7 @@ class Loop:
 
     def work(self) -> None:
         """Assign what can be assigned now."""
-        for each in assign(self.pool.candidates(trio.current_time()), [Demand(ACCOUNTS, 100)]):
+        for each in assign(self.pool.askable(trio.current_time()), [Demand(ACCOUNTS, 100)]):
             peer = self.pool.peers[each.peer]
             peer.record.tracks[ACCOUNTS].in_flight += 1
             self.nursery.start_soon(self._ask, peer)

@@ -317,11 +317,11 @@ async def test_candidates_are_the_connected_peers_as_plain_data(pool: PeerPool, 
         peers[0].record.tracks[CODES].answered(10_000, 0.1)
         pool.note(peers[1], ACCOUNTS, Outcome.EMPTY)
         now = trio.current_time()
-        first, second = pool.candidates(now)
+        first, second = pool.askable(now)
         assert (first.number, first.in_flight[CODES], first.rates[CODES], first.blocked) == (1, 1, 100_000, frozenset())
         assert (second.number, second.blocked, second.score) == (2, frozenset({ACCOUNTS}), -1.0)
         # Its pause ends in a second.
         assert pool.next_pause_end(now) == now + 1
-        assert pool.candidates(now + 1)[1].blocked == frozenset()
+        assert pool.askable(now + 1)[1].blocked == frozenset()
         assert pool.next_pause_end(now + 1) == float("inf")
-    assert pool.candidates(now) == []
+    assert pool.askable(now) == []

@@ -210,17 +210,17 @@ def test_a_candidate_is_not_dialled_if_it_would_not_get_a_slot() -> None:
     near, named = candidates.get(key("near")), candidates.get(key("named"))
     assert near is not None
     assert named is not None
-    assert slots.may_dial(near) is None
+    assert slots.refuses(near) is None
     for n in range(2):
         admit(slots, n, ip=f"66.6.6.{n + 1}")
-    assert slots.may_dial(near) == "2 peers are of its network already"
+    assert slots.refuses(near) == "2 peers are of its network already"
     slots.left(key(0))
     for n in range(10, 20):
         admit(slots, n)
-    assert slots.may_dial(near) == "all slots are taken"
-    assert slots.may_dial(named) is None
+    assert slots.refuses(near) == "all slots are taken"
+    assert slots.refuses(named) is None
     admit(slots, "named", ip="66.6.6.4", fixed=True)
-    assert slots.may_dial(named) == "it is connected"
+    assert slots.refuses(named) == "it is connected"
 
 
 # What the user named
@@ -412,7 +412,7 @@ class World:
             now = float(second)
             under_way = []
             while (candidate := self.candidates.next(now, most=min(16, self.slots.useful_dials))) is not None:
-                if self.slots.may_dial(candidate) is not None:
+                if self.slots.refuses(candidate) is not None:
                     self.candidates.defer(candidate.public_key, now + 60.0)
                     continue
                 self.candidates.dialled(candidate.public_key, now)
