@@ -38,6 +38,7 @@ from ethsync.ui.lines import held_line, kept_line, success_line
 from ethsync.ui.machine import read_machine, read_resources, utc_now
 from ethsync.ui.measure import LoopLag, PeakMemory, run_memory_sampler
 from ethsync.ui.report import build_report, write_report
+from ethsync.ui.watch import run_watch
 from ethsync.wire.enode import parse_enode
 
 if TYPE_CHECKING:
@@ -157,6 +158,9 @@ async def _display_scope(
     with trio.CancelScope() as scope:
         task_status.started(scope)
         await run_display(progress, log_format=log_format)
+        await run_watch(
+            progress, log_format=log_format
+        )  # until cancelled: only a state that is followed has more to say
 
 
 @asynccontextmanager
