@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
+EXIT_USAGE = 2  # as click exits when options are wrong
+EXIT_INTERRUPTED = 130  # 128 and the number of SIGINT, as shells say it
 
 COLLECT_AFTER = (100_000, 50, 100)
 """When Python's cycle collector walks the objects of each generation. Next to nothing here is cyclic; with the defaults

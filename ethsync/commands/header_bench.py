@@ -22,7 +22,7 @@ from ethsync.peers.pool import PeerPool
 from ethsync.serve.spec import SyntheticSpec
 from ethsync.serve.synthetic import create_synthetic
 from ethsync.store.datadir import open_datadir
-from ethsync.store.schema import FORMAT_VERSION, Format
+from ethsync.store.schema import Format
 from ethsync.store.writer import run_writer
 from ethsync.sync.heads import fetch_header, parse_head
 from ethsync.wire.enode import parse_enode
@@ -47,7 +47,7 @@ async def _download(state: Path, target: Path) -> float:
     """Seconds that a download takes."""
     async with open_serving_process("--synthetic", str(SPEC), "--datadir", str(state)) as server:
         network = load_network(server.genesis)
-        form = Format(FORMAT_VERSION, network.name, network.chain_id, f"0x{network.genesis_hash.hex()}")
+        form = Format.of(network.name, network.chain_id, network.genesis_hash)
         changes = Changes()
         pool = PeerPool(changes.ring, ChainView(network, SPEC.headers, int(time.time())))
         finding = replace(named_only(target, pool.view.fork_id), static=[parse_enode(server.enode)])

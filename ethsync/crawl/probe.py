@@ -17,7 +17,8 @@ from ethsync.errors import Disproved, MalformedMessage, PeerError, PeerGone, Req
 from ethsync.peers.courtesy import ANSWERS
 from ethsync.peers.greeting import STATUS_TIMEOUT, cause, our_hello, our_status
 from ethsync.rlpx.connection import open_connection
-from ethsync.state.proofs import MAX_KEY, verify_range
+from ethsync.state.columns import MAX_KEY
+from ethsync.state.proofs import verify_range
 from ethsync.state.replies import scan_account_range
 from ethsync.wire import eth, snap
 from ethsync.wire.eth import EthMessage, GetBlockHeaders, decode_block_headers

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 VERSION = 4  # what our pings say; that of others is not looked at (EIP-8)
 
-HASH_SIZE = 32
+HASH_SIZE = 32  # Keccak-256
 SIGNATURE_SIZE = 65  # r ‖ s ‖ recovery id
-HEAD_SIZE = HASH_SIZE + SIGNATURE_SIZE
+HEAD_SIZE = HASH_SIZE + SIGNATURE_SIZE  # what stands before the type
 SMALLEST_PACKET = HEAD_SIZE + 1  # as in go-ethereum p2p/discover/v4wire, Decode: a type and nothing else
 
 LARGEST_PACKET = 1280

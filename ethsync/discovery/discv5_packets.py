@@ -19,17 +19,18 @@ if TYPE_CHECKING:
     from Crypto.Cipher._mode_ctr import CtrMode
 
 PROTOCOL_ID = b"discv5"
-VERSION = 1
+VERSION = 1  # of discv5.1, on the wire
 MIN_SIZE = 63  # of any packet (discv5-wire.md, "UDP Communication"); a WHOAREYOU has exactly that
 MAX_SIZE = 1280  # the same
 
+# Bytes of the parts of a packet (discv5-wire.md, "Packet Encoding").
 IV_SIZE = 16
 ID_SIZE = 32
 NONCE_SIZE = 12
 ID_NONCE_SIZE = 16
 TAG_SIZE = 16  # of AES-GCM
 SIGNATURE_SIZE = 64  # of identity scheme v4
-EPHEMERAL_KEY_SIZE = 33
+EPHEMERAL_KEY_SIZE = 33  # compressed
 
 _STATIC = struct.Struct(">6sHB12sH")  # protocol-id, version, flag, nonce, authdata-size
 _WHOAREYOU = struct.Struct(">16sQ")  # id-nonce, enr-seq

@@ -20,7 +20,7 @@ MOST_VOTERS = 1000
 FEWEST_VOTERS = 10
 """Nodes that must have spoken before a majority means anything."""
 
-_ALL_ONES = 0xFFFFFFFF
+_ALL_ONES = 0xFFFFFFFF  # CRC-32 begins and ends with an inversion of its 32 bits
 _CRC_TABLE = tuple(crc32(bytes([byte]), _ALL_ONES) ^ _ALL_ONES for byte in range(256))
 _CRC_INDEX = {entry >> 24: byte for byte, entry in enumerate(_CRC_TABLE)}
 

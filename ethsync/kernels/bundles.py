@@ -21,6 +21,7 @@ TRIE_BYTES = 32 + 4
 SLOT_BYTES = 32 + 4
 """Bytes of each slot besides its value: key and end."""
 
+# Error codes.
 DAMAGED = -1
 NO_ROOM = -2
 

@@ -9,6 +9,7 @@ from ethsync.kernels.account import EMPTY_HASHES, canonical_integer_end, slim_sp
 from ethsync.kernels.compiler import BYTES, INTS, OUT_ROWS, OUT_WORDS, inlined, kernel
 from ethsync.kernels.memory import address, copy32, outside
 
+# Error codes.
 MALFORMED = -1
 NO_ROOM = -2
 

@@ -29,6 +29,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# 64-bit lanes in a vector register: Keccak works on one message per lane.
 AVX512_LANES = 8
 AVX2_LANES = 4
 PLAIN_LANES = 1

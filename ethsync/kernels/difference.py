@@ -28,6 +28,7 @@ from ethsync.kernels.paths import KEY_NIBBLES, nibble
 from ethsync.kernels.proof import read_node, read_path
 from ethsync.kernels.rlp import item
 
+# Error codes.
 OK = 0
 BAD_INPUT = -1
 MALFORMED_NODE = -2

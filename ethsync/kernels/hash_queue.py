@@ -47,6 +47,7 @@ def flush(queue, message, target, fill, state, blocks, refs):
 
 @inlined
 def flush_all(message, target, fill, state, blocks, refs):
+    """Hash whatever waits in any queue."""
     for queue in range(MAX_BLOCKS):
         flush(queue, message, target, fill, state, blocks, refs)
 

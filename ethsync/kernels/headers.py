@@ -20,6 +20,7 @@ matters: 0, 1, 2, or 3 for more); fields after the 15th; bytes of extraData; 1 i
 (no ommers, nonce 0); gas."""
 
 COLUMNS = 11
+"""How many columns there are."""
 
 MAX_SIZE = 64 * 1024
 """Longest header that is taken, as in `ethsync.wire.headers`."""
@@ -30,9 +31,9 @@ _WIDTHS = np.array(
 )
 """The 23 known fields: byte strings of that width, integers of at most so many bytes (negative), or any string."""
 
-_BASE = 15
-_KNOWN = 23
-_MOST = 2**63 - 1
+_BASE = 15  # fields of every header (Yellow Paper 4.3)
+_KNOWN = 23  # fields of a header of Amsterdam
+_MOST = 2**63 - 1  # what a column of int64 holds
 
 _EMPTY_OMMERS = np.frombuffer(
     bytes.fromhex("1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347"), np.uint8

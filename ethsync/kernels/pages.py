@@ -17,6 +17,7 @@ PAGE_VERSION = 1
 PAGE_HEADER = 12
 """Bytes before the columns: version, path nibbles, two zero bytes, leaf count (u32), bytes of all values (u32)."""
 
+# Error codes.
 DAMAGED = -1
 NO_ROOM = -2
 UNEXPECTED_VERSION = -3

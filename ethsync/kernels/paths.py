@@ -8,11 +8,12 @@ import numpy as np
 from ethsync.kernels.compiler import inlined
 from ethsync.kernels.memory import address, copy, copy32, store8
 
-KEY_NIBBLES = 64
+KEY_NIBBLES = 64  # of a key, which is a hash of 32 bytes
 
 
 @inlined
 def nibble(keys, row, depth):
+    """The nibble of a key that chooses the child of a branch at `depth`."""
     byte = np.int64(keys[row, depth >> 1])
     return (byte & 15) if depth & 1 else (byte >> 4)
 

@@ -28,6 +28,7 @@ from ethsync.kernels.paths import KEY_NIBBLES, nibble
 from ethsync.kernels.rlp import item
 from ethsync.kernels.trie import BRANCH, LEAF, UNKNOWN
 
+# Error codes; `proofs.py` puts them into words.
 MALFORMED_NODE = -1
 MISSING_ROOT = -2
 TOO_DEEP = -3
@@ -36,7 +37,7 @@ NO_ROOM = -4
 MOST_ENTRIES = 2 * KEY_NIBBLES * 16
 """No pair of edges has more siblings: 64 levels, 15 other children, two edges."""
 
-ABSENT = -1
+ABSENT = -1  # no such node
 
 
 @inlined

@@ -13,6 +13,7 @@ from ethsync.kernels.account import EMPTY_HASHES, canonical_integer_end, slim_sp
 from ethsync.kernels.compiler import BOOL, BYTES, INTS, OUT_BYTES, OUT_INTS, OUT_ROWS, ROWS, inlined, kernel
 from ethsync.kernels.memory import address, copy, copy32, load8, outside, store8
 
+# Error codes.
 MALFORMED = -1
 TOO_MANY = -2
 
@@ -195,6 +196,7 @@ def scan_blobs(buf, offsets, lengths, counts):
 
 @inlined
 def same_hash(buf, at, constant):
+    """Whether the hash at buf[at:] is the one at `constant` in EMPTY_HASHES."""
     for k in range(32):
         if buf[at + k] != EMPTY_HASHES[constant + k]:
             return False

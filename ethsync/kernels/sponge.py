@@ -9,7 +9,7 @@ RATE = 136
 """Bytes absorbed per permutation: 1600 bits of state less twice the 256-bit digest."""
 
 RATE_WORDS = RATE // 8
-STATE_WORDS = 25
+STATE_WORDS = 25  # of 64 bits each, as Keccak-f[1600] has them
 
 
 @intrinsic

@@ -69,7 +69,7 @@ NO_DEPTH = 65
 ABOVE, DEPTHS, PARENTS, FIRSTS, CHILDREN = 1, 2, 3, 4, 8
 """Columns of the scratch array in which `build` leaves the branches; the 16 children of each take the rest of it."""
 
-LEVELS = KEY_NIBBLES + 2
+LEVELS = KEY_NIBBLES + 2  # depths 0 to 64, and one more where those below a depth are summed up
 SLIM_TAIL = 66  # storage root and code hash as RLP strings of 32 bytes: 2 * 33
 
 
@@ -97,6 +97,7 @@ def write_reference(at, row, refs, sizes):
 
 @inlined
 def reference_size(row, sizes):
+    """Bytes that `write_reference` writes."""
     size = np.int64(sizes[row])
     return 33 if size == 32 else size
 
@@ -246,6 +247,7 @@ def find_branches(n, shared, above, depths, parents, firsts):
 
 @inlined
 def check_input(keys, paths, kinds, buf, offsets, lengths, starts):
+    """Whether arrays fit together and no place lies outside the buffer; the order of keys is not looked at."""
     n = keys.shape[0]
     if paths.shape[0] != n or kinds.shape[0] != n or offsets.shape[0] != n or lengths.shape[0] != n:
         return BAD_INPUT

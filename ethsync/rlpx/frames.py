@@ -33,7 +33,7 @@ SLICE = 128 * 1024
 HEADER_SIZE = 32
 """Frame header and its MAC."""
 
-MAC_SIZE = 16
+MAC_SIZE = 16  # bytes of a Keccak digest that are sent (devp2p rlpx.md, "MAC")
 
 _BLOCK = 16  # AES block; headers and MACs have this size and bodies are padded to it
 _HEADER_DATA = b"\xc2\x80\x80".ljust(13, b"\0")  # header-data is always [0, 0] (devp2p rlpx.md)

@@ -11,14 +11,13 @@ from ethsync.store.header_pages import PAGE, build_page
 from ethsync.store.headers import Change, HeaderStore, Link
 from ethsync.wire import rlp
 from ethsync.wire.headers import EMPTY_OMMERS_HASH, decode_header
+from ethsync.wire.receipts import BLOOM_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ethsync.store.leveldb import Database
     from ethsync.wire.headers import Header
-
-LOGS_BLOOM = 256
 
 
 def demo_headers(seed: int, count: int) -> Iterator[bytes]:
@@ -39,7 +38,7 @@ def _header(parent: bytes, number: int, rng: Random) -> bytes:
         (
             b"\xa0", parent, b"\xa0", EMPTY_OMMERS_HASH, b"\x94", bytes(20),
             b"\xa0", rng.randbytes(32), b"\xa0", EMPTY_TRIE_ROOT, b"\xa0", EMPTY_TRIE_ROOT,
-            b"\xb9\x01\x00", rng.randbytes(LOGS_BLOOM), b"\x80",
+            b"\xb9\x01\x00", rng.randbytes(BLOOM_SIZE), b"\x80",
             rlp.encode_int(number), rlp.encode_int(GAS_LIMIT), b"\x80",
             rlp.encode_int(GENESIS_TIME + SLOT_SECONDS * number), b"\x80",
             b"\xa0", rng.randbytes(32), b"\x88", bytes(8), rlp.encode_int(BASE_FEE),

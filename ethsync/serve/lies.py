@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from ethsync.hashing import keccak256
-from ethsync.state.paged import MAX_KEY, ZERO_KEY
+from ethsync.state.columns import MAX_KEY, ZERO_KEY
 from ethsync.state.prover import path_nodes
 from ethsync.wire.snap import MAX_PROOF_NODES, AccountRange, ByteCodes, GetStorageRanges, StorageRanges
 

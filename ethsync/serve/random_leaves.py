@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 Words = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
 
+# Random words of 64 bits for each leaf.
 KEY_WORDS = 4
-SLOT_WORDS = KEY_WORDS + 4 + 1
-ACCOUNT_WORDS = KEY_WORDS + 1 + 2 + 1
+SLOT_WORDS = KEY_WORDS + 4 + 1  # value, lengths
+ACCOUNT_WORDS = KEY_WORDS + 1 + 2 + 1  # nonce, balance, lengths
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's increment and multipliers (Steele, Lea, Flood: OOPSLA 2014)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)

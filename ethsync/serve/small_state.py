@@ -26,7 +26,6 @@ from ethsync.store.schema import (
     CODE,
     FACT_DEPTH,
     FACT_PIVOT,
-    FORMAT_VERSION,
     MARKER,
     RECORD,
     STORAGE_PAGE,
@@ -92,7 +91,7 @@ def create_state(
 
     `depth` of the account pages is that of a sync of so many accounts unless it is given.
     """
-    held = Format(FORMAT_VERSION, network.name, network.chain_id, "0x" + network.genesis_hash.hex())
+    held = Format.of(network.name, network.chain_id, network.genesis_hash)
     with open_datadir(path, held) as datadir:
         if datadir.accounts.get(FACT_DEPTH) is not None:
             raise DatadirMismatch(f"{path} holds a state already", hint="use another directory")

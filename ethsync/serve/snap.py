@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ethsync.hashing import EMPTY_CODE_HASH
 from ethsync.serve.served import write_pairs
-from ethsync.state.columns import KEY_BYTES
+from ethsync.state.columns import KEY_BYTES, MAX_KEY, ZERO_KEY
 from ethsync.state.node_tables import read_compact_paths
-from ethsync.state.paged import MAX_KEY, ZERO_KEY
 from ethsync.state.prover import path_nodes
 from ethsync.wire import rlp
 from ethsync.wire.snap import (

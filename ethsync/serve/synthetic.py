@@ -32,7 +32,6 @@ from ethsync.store.schema import (
     FACT,
     FACT_DEPTH,
     FACT_PIVOT,
-    FORMAT_VERSION,
     MARKER,
     RECORD,
     STORAGE_PAGE,
@@ -73,8 +72,7 @@ def create_synthetic(
     interrupted is made again in place. Raises ConfigError, DatadirBusy, DatadirMismatch (other contents), DiskFull.
     """
     network = demo_network()
-    genesis_hash = "0x" + network.genesis_hash.hex()
-    with open_datadir(path, Format(FORMAT_VERSION, network.name, network.chain_id, genesis_hash)) as datadir:
+    with open_datadir(path, Format.of(network.name, network.chain_id, network.genesis_hash)) as datadir:
         found = datadir.accounts.get(FACT_SYNTHETIC)
         pivot = datadir.accounts.get(FACT_PIVOT)
         if found is None and pivot is not None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ethsync.errors import LocalProtocolError
 from ethsync.kernels import rlp, trie
+from ethsync.kernels.paths import KEY_NIBBLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from ethsync.arrays import Bytes, Ints
 
 KEY_BYTES = 32
-KEY_NIBBLES = 64
+ZERO_KEY = bytes(KEY_BYTES)
+MAX_KEY = b"\xff" * KEY_BYTES
+"""Keys are hashes: how long they are, and the first and last that there can be."""
 
 MOST_SPREAD = 4
 """Bytes of buffers for each byte of values up to which whole buffers are put together."""

@@ -17,7 +17,8 @@ import numpy as np
 
 from ethsync.errors import LocalProtocolError
 from ethsync.kernels import nodes as kernel
-from ethsync.state.columns import KEY_BYTES, KEY_NIBBLES, Entries, Leaves, entries_of
+from ethsync.kernels.paths import KEY_NIBBLES
+from ethsync.state.columns import KEY_BYTES, Entries, Leaves, entries_of
 from ethsync.state.paged import SmallTrie
 from ethsync.state.pages import PagePath, path_of
 from ethsync.state.tries import masked, structure

@@ -23,7 +23,7 @@ from ethsync.wire import rlp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HASH_SIZE = 32
+HASH_SIZE = 32  # nodes from this size on are referred to by their hash (Yellow Paper, appendix D)
 _LEAF_FLAG = 0x20  # hex-prefix of a leaf with an even number of nibbles; an odd one has 0x30 (Yellow Paper, appendix C)
 
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from ethsync.errors import DatadirDamaged
 from ethsync.kernels.pages import PAGE_HEADER
-from ethsync.state.columns import KEY_BYTES, KEY_NIBBLES, Entries, Leaves, no_leaves
+from ethsync.kernels.paths import KEY_NIBBLES
+from ethsync.state.columns import KEY_BYTES, ZERO_KEY, Entries, Leaves, no_leaves
 from ethsync.state.pages import (
     PagePath,
     Top,
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ethsync.store.leveldb import Database
-
-MAX_KEY = b"\xff" * KEY_BYTES
-ZERO_KEY = bytes(KEY_BYTES)
 
 UPPER_DEPTH = 4
 """Nibbles down to which the upper trie stays in memory: 65,536 entries of 80 bytes. Below it, the 16 or 256 top records

@@ -16,8 +16,9 @@ from ethsync.errors import DatadirDamaged
 from ethsync.kernels import bundles as bundle_kernel
 from ethsync.kernels import pages as kernel
 from ethsync.kernels import trie
+from ethsync.kernels.paths import KEY_NIBBLES
 from ethsync.state.account import decode_slim
-from ethsync.state.columns import KEY_NIBBLES, Entries, Leaves, row_bytes
+from ethsync.state.columns import Entries, Leaves, row_bytes
 from ethsync.state.tries import Tops, masked
 
 if TYPE_CHECKING:

@@ -16,15 +16,12 @@ from ethsync.errors import CutShort, Disproved, LocalProtocolError, MalformedMes
 from ethsync.hashing import EMPTY_TRIE_ROOT
 from ethsync.kernels import keccak, proof
 from ethsync.kernels.trie import NO_DEPTH
-from ethsync.state.columns import Entries, Leaves, entries_of
+from ethsync.state.columns import ZERO_KEY, Entries, Leaves, entries_of
 from ethsync.state.tries import Tops, TrieError, build
 
 if TYPE_CHECKING:
     from ethsync.arrays import Bytes, Ints
     from ethsync.state.replies import ProofNodes
-
-MAX_KEY = b"\xff" * 32
-ZERO_KEY = b"\x00" * 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,9 +16,10 @@ import numpy as np
 
 from ethsync.errors import LocalProtocolError
 from ethsync.hashing import keccak256
+from ethsync.kernels.paths import KEY_NIBBLES
 from ethsync.kernels.trie import SLIM_ACCOUNT
 from ethsync.state.account import decode_slim
-from ethsync.state.columns import KEY_NIBBLES, Entries, Leaves, entries_of
+from ethsync.state.columns import Entries, Leaves, entries_of
 from ethsync.state.tries import build, top_entries
 from ethsync.wire import rlp
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SMALLEST_ACCOUNT = 1 + 33 + 5
 SMALLEST_SLOT = 1 + 33 + 1
+"""Bytes of the shortest item of an AccountRange and of a StorageRanges: list prefix, hash, and an account of four empty
+fields or a value of one byte. So a message cannot hold more than its size divided by this."""
 
 MOST_PROOF_NODES = 128
 """Two edges of 64 nodes; go-ethereum refuses longer proofs too (eth/protocols/snap/handlers.go)."""

@@ -10,8 +10,9 @@ import numpy as np
 from ethsync.errors import EthsyncError
 from ethsync.hashing import EMPTY_TRIE_ROOT
 from ethsync.kernels import trie
+from ethsync.kernels.paths import KEY_NIBBLES
 from ethsync.kernels.trie import BRANCH, LEAF, NO_DEPTH
-from ethsync.state.columns import KEY_NIBBLES, Entries, Leaves, entries_of, leaves_of
+from ethsync.state.columns import Entries, Leaves, entries_of, leaves_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,8 +17,8 @@ from ethsync.errors import DatadirDamaged, MalformedMessage, NotHeld
 from ethsync.hashing import EMPTY_CODE_HASH
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
 from ethsync.state.account import Account, decode_slim
-from ethsync.state.columns import Leaves, no_leaves
-from ethsync.state.paged import ZERO_KEY, PagedTrie, SmallTrie
+from ethsync.state.columns import ZERO_KEY, Leaves, no_leaves
+from ethsync.state.paged import PagedTrie, SmallTrie
 from ethsync.state.pages import Bundle, PagePath, decode_bundle, path_of
 from ethsync.state.prover import path_nodes
 from ethsync.store.schema import (

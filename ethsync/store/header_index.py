@@ -28,6 +28,7 @@ RUN = RUN_PAGES * PAGE
 """Headers of a large run: mainnet has 96 of them, and a merge writes 3 MB."""
 
 BUCKET_BITS = 10
+"""Leading bits of a hash that choose its bucket in a large run: a look-up reads one of 1,024."""
 
 _ENTRY = np.dtype([("fingerprint", "<u8"), ("place", "<u4")])
 _KEY = struct.Struct(">Q")

@@ -29,6 +29,7 @@ MOST_DIFFICULTY = 3
 """As which a larger difficulty counts: the rules tell 0 (proof of stake), 1 and 2 (clique) and more apart."""
 
 VERSION = 1
+"""Of the form of pages (docs/format.md)."""
 
 _HEAD = struct.Struct("<BxHI")
 _MARKER = struct.Struct("<32s32sQQBB")

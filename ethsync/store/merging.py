@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _PAGE = struct.Struct("<BBHII")
 _BUNDLE = struct.Struct("<BBHIII")
-_VERSION = 1
-_SLOT = 32
+_VERSION = 1  # of pages and bundles (docs/format.md)
+_SLOT = 32  # bytes of a key
 
 NO_ROOT = bytes(32)
 """Instead of a root: the trie is gone."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ethsync.state.pages import PagePath
 
 FORMAT_VERSION = 1
+"""Of the data directory as a whole: one of a higher version is not opened (docs/format.md)."""
 
 ACCOUNT_PAGE = b"A"
 TOP = b"T"
@@ -109,6 +110,11 @@ class Format:
     network: str
     chain_id: int
     genesis_hash: str
+
+    @classmethod
+    def of(cls, network: str, chain_id: int, genesis_hash: bytes) -> Format:
+        """What a data directory that is made now says of itself. `genesis_hash` has 32 bytes."""
+        return cls(FORMAT_VERSION, network, chain_id, f"0x{genesis_hash.hex()}")
 
     def encode(self) -> bytes:
         """As JSON, so that a person can read it with any LevelDB tool."""

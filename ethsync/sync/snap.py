@@ -23,7 +23,6 @@ from ethsync.store.schema import (
     FACT_MIXED,
     FACT_RUNS,
     FACT_VERIFIED,
-    FORMAT_VERSION,
     MARKER,
     Format,
     decode_marker,
@@ -126,7 +125,7 @@ async def run_snap(options: SnapOptions, progress: Progress) -> Verified:
     Continues whatever an earlier run left. Raises EthsyncError; whatever was stored stays.
     """
     network = options.network
-    form = Format(FORMAT_VERSION, network.name, network.chain_id, f"0x{network.genesis_hash.hex()}")
+    form = Format.of(network.name, network.chain_id, network.genesis_hash)
     async with _opened(options.datadir, form, followed=options.follow) as datadir:
         header = stored_pivot(datadir)
         if header is not None and options.chain.is_fixed_at(header) and stored_verdict(datadir) is not None:

@@ -10,9 +10,9 @@ import numpy as np
 from ethsync.errors import CutShort, Disproved, MalformedMessage
 from ethsync.kernels import keccak
 from ethsync.kernels.trie import NO_DEPTH
-from ethsync.state.columns import Leaves, entries_of, only_tries, row_bytes
+from ethsync.state.columns import ZERO_KEY, Leaves, entries_of, only_tries, row_bytes
 from ethsync.state.pages import KEY_SPACE, SMALL_TRIE
-from ethsync.state.proofs import ZERO_KEY, verify_range
+from ethsync.state.proofs import verify_range
 from ethsync.state.replies import StorageRanges, scan_storage_ranges
 from ethsync.state.tries import TrieError, build
 from ethsync.sync.assemble import Assembled, assemble, assemble_whole, estimated_leaves, first_depth, in_hand

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FILE = "status.json"
 VERSION = 1
+"""Of the file's form; one of another version is not shown."""
 
 INTERVAL = 10.0
 """Seconds between two writings: a kilobyte, and as stale as a person at a terminal will put up with."""

@@ -60,6 +60,7 @@ CHUNK_BYTES = 1 << 20
 """Pages, bundles or codes checked in one call."""
 
 MOST_PROBLEMS = 100
+"""Problems that are told; whoever has so many needs no more."""
 
 _T = TypeVar("_T")
 

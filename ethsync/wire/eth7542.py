@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NAME = "eth7542"
-VERSION = 70
+VERSION = 70  # the one that the EIP gave itself
 
 LENGTH = 17
 """Message ids occupied: those of the eth that the EIP extends, whose last one is Receipts (0x10)."""

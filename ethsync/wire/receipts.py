@@ -16,7 +16,7 @@ from ethsync.wire import rlp
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-BLOOM_SIZE = 256
+BLOOM_SIZE = 256  # bytes (Yellow Paper 4.3.1)
 _BLOOM_BITS = 8 * BLOOM_SIZE - 1  # mask of the 11 bits that choose one of 2048 (Yellow Paper 4.3.1, M3:2048)
 
 MAX_TYPE = 0x7F

@@ -13,8 +13,8 @@ from trie import HexaryTrie
 from ethsync.errors import Disproved, LocalProtocolError, MalformedMessage
 from ethsync.hashing import EMPTY_TRIE_ROOT, keccak256
 from ethsync.kernels.trie import LEAF, SLIM_ACCOUNT
-from ethsync.state.columns import Leaves, leaves_of, no_leaves
-from ethsync.state.proofs import MAX_KEY, ZERO_KEY, verify_range
+from ethsync.state.columns import MAX_KEY, ZERO_KEY, Leaves, leaves_of, no_leaves
+from ethsync.state.proofs import verify_range
 from ethsync.state.replies import ProofNodes
 from tests.oracles.accounts import random_account
 from tests.oracles.leaf_sets import LeafSet
