@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from ethsync.heads.json_fields import JsonValue
 
 SLOT_TIME = 12.0
-"""Seconds of a slot on public networks (consensus-specs, configs/mainnet.yaml), until a beacon node says another."""
+"""Seconds of a slot on mainnet, sepolia, hoodi and holesky (consensus-specs, configs/mainnet.yaml; eth-clients,
+metadata/config.yaml of the others), until a beacon node says another. If it is wrong, heads come late, no more."""
 
 SLOT_TIMES = (1.0, 60.0)
 """Bounds on what a beacon node may say: we neither flood it nor fall asleep."""
@@ -111,6 +112,8 @@ class BeaconNode:
         document = await _optional(http, "/eth/v1/config/spec")
         if document is not None:
             self.slot_time = decode_slot_time(document)
+            if self.slot_time is None:
+                _log.warning("%s does not say how long a slot is: %g s are taken for it", self.url, SLOT_TIME)
         self._checked = True
 
     async def _ask_syncing(self, http: HttpClient) -> NodeSyncing | None:

@@ -115,12 +115,14 @@ def decode_chain_id(document: JsonValue) -> int:
     return decimal(member(document, "data", "chain_id"), "chain_id")
 
 
-def decode_slot_time(document: JsonValue) -> float:
-    """Read the seconds of a slot in `/eth/v1/config/spec`. Raises MalformedMessage.
+def decode_slot_time(document: JsonValue) -> float | None:
+    """Read the seconds of a slot in `/eth/v1/config/spec`; None if they are not there. Raises MalformedMessage.
 
     The name and unit changed (consensus-specs, configs/mainnet.yaml); servers give one or both.
     """
     config = mapping(member(document, "data"), "data")
     if config.get("SLOT_DURATION_MS") is not None:
         return decimal(config["SLOT_DURATION_MS"], "SLOT_DURATION_MS") / 1000
-    return float(decimal(config.get("SECONDS_PER_SLOT"), "SECONDS_PER_SLOT"))
+    if config.get("SECONDS_PER_SLOT") is not None:
+        return float(decimal(config["SECONDS_PER_SLOT"], "SECONDS_PER_SLOT"))
+    return None

@@ -142,6 +142,7 @@ async def test_a_state_becomes_any_other_wherever_it_is_stopped(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # some 10 s where nobody else works
 @pytest.mark.parametrize("first", range(1000, 1500, AT_ONCE))
 async def test_many_larger_states_become_others(first: int, tmp_path: Path, autojump_clock: MockClock) -> None:
     await become_others(first, MANY, tmp_path)

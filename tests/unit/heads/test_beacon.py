@@ -125,6 +125,27 @@ async def test_a_network_with_shorter_slots_is_asked_more_often(clock: MockClock
     assert 12 <= node.asked.count(f"{BLINDED}head") <= 14
 
 
+async def test_a_node_that_does_not_say_how_long_a_slot_is_is_asked_every_twelve_seconds(
+    clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a node whose configuration has neither SLOT_DURATION_MS nor SECONDS_PER_SLOT
+    caplog.set_level(logging.WARNING, "ethsync")
+    silent = {"/eth/v1/config/spec": reply({"data": {"CONFIG_NAME": "mainnet"}})}
+    node = FakeBeaconNode(replies={**at_head(100), **silent})
+    async with following(node) as feed:
+        # then its head counts, that is said once,
+        assert feed.state.phase is HeadPhase.FOLLOWING
+        assert feed.head is not None
+        node.replies = {**at_head(101), **silent}
+        await passes(SLOT_TIME * 5)
+        # and the next head comes after a slot of the public networks.
+        assert feed.head.number == 101
+        assert 5 <= node.asked.count(SYNCING) <= 7
+    assert [record.getMessage() for record in caplog.records if "slot" in record.getMessage()] == [
+        f"{node.url} does not say how long a slot is: 12 s are taken for it"
+    ]
+
+
 async def test_without_the_blinded_form_the_whole_block_is_asked_for_and_the_form_remembered(clock: MockClock) -> None:
     node = FakeBeaconNode(replies=at_head(100))
     payload = {"block_hash": hex32(100), "parent_hash": hex32(99), "block_number": "100", "transactions": []}

@@ -103,8 +103,10 @@ def test_nothing_is_final_as_long_as_the_root_is_zero() -> None:
 def test_the_length_of_a_slot_has_two_names() -> None:
     assert decode_slot_time({"data": {"SECONDS_PER_SLOT": "12"}}) == 12
     assert decode_slot_time({"data": {"SECONDS_PER_SLOT": "12", "SLOT_DURATION_MS": "6500"}}) == 6.5
-    with pytest.raises(MalformedMessage):
-        decode_slot_time({"data": {}})
+    assert decode_slot_time({"data": {"CONFIG_NAME": "mainnet"}}) is None
+    for wrong in ('{"SECONDS_PER_SLOT": 12}', '{"SLOT_DURATION_MS": "twelve"}', "[]"):
+        with pytest.raises(MalformedMessage):
+            decode_slot_time(parse_json(b'{"data": %s}' % wrong.encode()))
 
 
 def test_the_chain_id_is_a_decimal_string() -> None:
