@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 LIKELY_CODE = 6 << 10
 """Bytes of an average code until some have been seen (mainnet: 12.2 GB for 1.94 million codes, go-ethereum#33254)."""
 
-POPULAR_CODES = 1 << 16
-"""Hashes remembered in full because somebody asked for them again: proxies and tokens, 6 MB at most."""
+LOOKED_UP_AT_ONCE = 1 << 12
+"""Codes that the database is asked about in one call: some 50 ms of a thread if it has them all."""
 
 MOST_EMPTY_ANSWERS = 3
 """Answers without anything for a code that no account may name any more; then it is left."""
@@ -87,12 +87,11 @@ class CodeStage:
         self._claimed: set[bytes] = set()
         self._stored = Fingerprints()
         self._writing: set[bytes] = set()
-        self._confirmed: dict[bytes, None] = {}
         self._average = float(LIKELY_CODE)
         self._out: set[CodeJob] = set()
         self._uncertain: dict[bytes, int] = {}
         self.resumed = False
-        """Whether an earlier run stored codes: then the database is asked about each."""
+        """Whether an earlier run stored codes: then the database is asked about those that this one has not seen."""
 
     @property
     def waiting(self) -> int:
@@ -109,52 +108,42 @@ class CodeStage:
         for digest in self._waiting:
             self._uncertain.setdefault(digest, 0)
 
+    async def look_up(self, hashes: Iterable[bytes]) -> None:
+        """Find out which of these codes an earlier run stored, so that `owe` does not ask for them."""
+        if not self.resumed:
+            return
+        unknown = [digest for digest in hashes if not self._is_known(digest)]
+        for first in range(0, len(unknown), LOOKED_UP_AT_ONCE):
+            some = unknown[first : first + LOOKED_UP_AT_ONCE]
+            self._stored.update(await trio.to_thread.run_sync(self._held, some, limiter=self._limiter))
+
+    def _is_known(self, digest: bytes) -> bool:
+        return digest in self._waiting or digest in self._writing or digest in self._stored
+
+    def _held(self, hashes: Iterable[bytes]) -> list[bytes]:
+        """Those that are stored. Runs in a thread."""
+        codes = self._datadir.codes
+        return [digest for digest in hashes if codes.get(CODE + digest) is not None]
+
     def owe(self, page: PageDebt, hashes: Iterable[bytes], *, certain: bool = True) -> None:
         """A page owes these codes. Those that are stored already are paid at once: `DebtBook.settle` must follow.
 
-        They are certain if their accounts were proven under the state root that peers serve.
+        They are certain if their accounts were proven under the state root that peers serve. `look_up` goes before.
         """
         for digest in hashes:
-            if certain:
-                self._uncertain.pop(digest, None)
-            elif digest not in self._waiting:
-                self._uncertain[digest] = 0
-        held = [digest for digest in hashes if not self._enqueue(page, digest)]
-        for digest in held:
-            if self._holds(digest):
+            waiting = self._waiting.get(digest)
+            if waiting is not None:
+                waiting.append(page)
+                if certain:
+                    self._uncertain.pop(digest, None)
+            elif digest in self._writing or digest in self._stored:
                 self._debts.code_stored(page)
             else:
-                self._add(page, digest)
+                self._waiting[digest] = [page]
+                self._queue.append(digest)
+                if not certain:
+                    self._uncertain[digest] = 0
         self.counters.owed = len(self._waiting)
-
-    def _enqueue(self, page: PageDebt, digest: bytes) -> bool:
-        """Note that a page waits for a code; False if the code seems to be stored already."""
-        waiting = self._waiting.get(digest)
-        if waiting is not None:
-            waiting.append(page)
-            return True
-        if self.resumed or digest in self._stored:
-            return False
-        self._add(page, digest)
-        return True
-
-    def _holds(self, digest: bytes) -> bool:
-        """Whether a code is stored or with the writer. Two codes can share a fingerprint: the database decides."""
-        if digest in self._writing or digest in self._confirmed:
-            return True
-        if self._datadir.codes.get(CODE + digest) is None:
-            return False
-        if len(self._confirmed) >= POPULAR_CODES:
-            del self._confirmed[next(iter(self._confirmed))]
-        self._confirmed[digest] = None
-        return True
-
-    def _add(self, page: PageDebt, digest: bytes) -> None:
-        if digest in self._waiting:
-            self._waiting[digest].append(page)
-        else:
-            self._waiting[digest] = [page]
-            self._queue.append(digest)
 
     @property
     def missing(self) -> str:
@@ -240,6 +229,7 @@ class CodeStage:
         await self._writer.write(Write(self._datadir.codes, puts, done=written))
         self._stored.update(found)
         for count, digest in enumerate(found, 1):
+            self._uncertain.pop(digest, None)
             for page in self._waiting.pop(digest):
                 self._debts.code_stored(page)
             if count % CODES_A_TURN == 0:

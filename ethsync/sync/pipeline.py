@@ -55,6 +55,7 @@ async def _open_stages(context: SyncContext, pivot: Pivot, kept: Kept) -> tuple[
     sweep = Sweep(((marker.origin, marker.end) for marker in kept.markers), kept.depth)
 
     async def owed(needs: list[PageNeeds], state_root: bytes) -> None:
+        await codes.look_up(digest for need in needs for digest in need.codes)
         for need in needs:
             page = debts.open(need.path, len(need.contracts), len(need.codes))
             await storage.owe(page, need.contracts, state_root)

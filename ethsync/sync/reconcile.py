@@ -162,6 +162,7 @@ async def take_up(
 ) -> None:
     """Hand debts from the disk to the stages. state_root: under which their accounts were proven; empty if unknown."""
     certain = state_root == storage.root
+    await codes.look_up(digest for debt in owed for digest in debt.codes)
     for debt in owed:
         page = debts.reopen(reopened(debt))
         for account in debt.dead:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import trio
@@ -125,9 +126,11 @@ class Step:
         """Stage account pages; go and look for the storage and the codes that their accounts name."""
         limiter = self._context.limiter
         changed = await trio.to_thread.run_sync(self._changed_contracts, pages, limiter=limiter)
-        for page in pages:
+        hashes = [list(dict.fromkeys(_codes_of(page.come))) for page in pages]
+        await self.codes.look_up(chain.from_iterable(hashes))
+        for page, digests in zip(pages, hashes, strict=True):
             self._grow(self._accounts.stage(page))
-            self.codes.owe(self._owing, list(dict.fromkeys(_codes_of(page.come))))
+            self.codes.owe(self._owing, digests)
         self._changed += changed
         self._waiting += (contract for contract in changed if contract.staged is not None)
         self._begin()

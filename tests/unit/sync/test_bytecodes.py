@@ -11,11 +11,13 @@ from ethsync.hashing import keccak256
 from ethsync.peers.track import Outcome
 from ethsync.state.pages import path_of
 from ethsync.store.datadir import Datadir
+from ethsync.store.leveldb import Database
 from ethsync.store.schema import CODE
 from ethsync.store.writer import Writer
 from ethsync.sync import bytecodes
 from ethsync.sync.bytecodes import CodeJob, CodeStage, prove_codes
 from ethsync.sync.debts import DebtBook, PageDebt
+from ethsync.sync.fingerprints import Fingerprints
 from ethsync.wire.snap import MAX_CODE_LOOKUPS, GetByteCodes
 from tests.oracles import messages
 from tests.unit.sync.storages import written
@@ -119,24 +121,64 @@ async def test_after_a_lie_the_codes_are_to_be_had_again(stage: CodeStage, datad
     assert list(datadir.codes.scan(CODE)) == []
 
 
-async def test_a_code_that_is_stored_already_is_not_asked_for(stage: CodeStage, datadir: Datadir) -> None:
-    # Given a code of an earlier run
+async def test_a_code_that_an_earlier_run_stored_is_not_asked_for(stage: CodeStage, datadir: Datadir) -> None:
+    # Given two codes of an earlier run
     datadir.codes.put(CODE + HASHES[0], CODES[0])
+    datadir.codes.put(CODE + HASHES[2], CODES[2])
     stage.resumed = True
-    page = owing(0, 1)
-    stage.owe(page, HASHES[:1])
-    assert (page.codes, stage.done, stage.ready()) == (0, True, 0)
+    # When a page owes them and others
+    page = owing(0, 4)
+    await stage.look_up(HASHES)
+    stage.owe(page, HASHES)
+    # Then the others are asked for
+    assert (page.codes, stage.waiting) == (2, 2)
+    assert stage.take(1 << 20).hashes == (HASHES[1], HASHES[3])
 
 
-async def test_two_hashes_that_begin_alike_are_two_codes(stage: CodeStage, datadir: Datadir) -> None:
-    # Given a stored code whose hash has the same first eight bytes: only these are kept in memory
-    other = HASHES[0][:8] + bytes(24)
-    datadir.codes.put(CODE + other, b"other")
-    stage._stored.add(other)
-    page = owing(0, 1)
-    stage.owe(page, HASHES[:1])
+async def test_the_database_is_asked_about_a_code_once(
+    stage: CodeStage, datadir: Datadir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+    get = Database.get
+
+    def note(database: Database, key: bytes) -> bytes | None:
+        asked.append(key)
+        return get(database, key)
+
+    monkeypatch.setattr(Database, "get", note)
+    datadir.codes.put(CODE + HASHES[0], CODES[0])
+    # Given a run that began from nothing: what is stored is known.
+    await stage.look_up(HASHES[:2])
+    assert asked == []
+    # When it goes on from another
+    stage.resumed = True
+    await stage.look_up(HASHES[:2])
+    assert asked == [CODE + HASHES[0], CODE + HASHES[1]]
+    # Then neither those that are stored nor those that are owed are looked up again.
+    page = owing(0, 2)
+    stage.owe(page, HASHES[:2])
+    await stage.look_up(HASHES[:2])
+    assert len(asked) == 2
     assert page.codes == 1
-    assert stage.take(1 << 20).hashes == (HASHES[0],)
+
+
+async def test_more_codes_than_can_be_remembered_are_asked_for_again(
+    stage: CodeStage, datadir: Datadir, writer: Writer
+) -> None:
+    # Given that one code can be remembered, and that two were stored
+    stage._stored = Fingerprints(capacity=1)
+    stage.owe(owing(0, 2), HASHES[:2])
+    await stage.process(stage.take(1 << 20), messages.blobs(1, CODES[:2]))
+    await written(writer, datadir)
+    # When another page owes both
+    page = owing(1, 2)
+    stage.owe(page, HASHES[:2])
+    assert (page.codes, stage.waiting) == (1, 1)
+    # Then the one that was forgotten is asked for again.
+    job = stage.take(1 << 20)
+    again = [code for code, digest in zip(CODES, HASHES, strict=True) if digest in job.hashes]
+    await stage.process(job, messages.blobs(1, again))
+    assert (page.codes, stage.done) == (0, True)
 
 
 async def test_a_code_is_not_asked_for_while_it_is_being_written(stage: CodeStage) -> None:
