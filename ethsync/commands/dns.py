@@ -6,20 +6,19 @@ import json
 import random
 import sys
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import click
 import trio
 
 from ethsync.cli import EXIT_FAILED
+from ethsync.commands.endpoints import parse_endpoint
 from ethsync.commands.key_files import read_key_file
 from ethsync.commands.record_facts import brief_facts, brief_line
 from ethsync.discovery.dns_forest import Forest
 from ethsync.discovery.dns_resolver import open_resolver
 from ethsync.discovery.dns_service import Reader
 from ethsync.discovery.dns_tree import Link, build_tree, parse_link
-from ethsync.discovery.node import Endpoint
 from ethsync.errors import ConfigError, LookupFailed
 from ethsync.ui.numbers import several
 from ethsync.wire.enr import parse_record
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from ethsync.discovery.dns_service import Resolve
     from ethsync.discovery.dns_sync import TreeSync
+    from ethsync.discovery.node import Endpoint
     from ethsync.wire.enr import NodeRecord
 
 DNS_PORT = 53  # RFC 1035, section 4.2
@@ -143,16 +143,13 @@ def zone_lines(texts: dict[str, str]) -> Iterator[str]:
 
 def parse_nameserver(text: str) -> Endpoint:
     """Read `IP`, `IP:PORT` or `[IP]:PORT`. Raises ConfigError."""
-    host, colon, port = text.rpartition(":")
-    if not colon or text.endswith("]") or (":" in host and not host.startswith("[")):  # there is no port
-        host, port = text, str(DNS_PORT)
     try:
-        ip = ip_address(host.removeprefix("[").removesuffix("]"))
+        endpoint = parse_endpoint(text, port=DNS_PORT)
+        if not endpoint.port:
+            raise ValueError("there is no port 0")
     except ValueError as error:
-        raise ConfigError(f"not a name server: {text!r} has no IP address", hint="write IP or IP:PORT") from error
-    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
-        raise ConfigError(f"not a name server: {text!r} has no valid port", hint="write IP or IP:PORT")
-    return Endpoint(ip, int(port[:6]))
+        raise ConfigError(f"not a name server: {text!r}: {error}", hint="write IP, IP:PORT or [IPv6]:PORT") from error
+    return endpoint
 
 
 def _read(path: Path) -> str:

@@ -6,10 +6,10 @@ import time
 from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING
 
+from ethsync.commands.endpoints import parse_endpoint
 from ethsync.commands.targets import parse_target
 from ethsync.discovery.forks import presumed_head
 from ethsync.discovery.local_record import Announcement
-from ethsync.discovery.node import Endpoint
 from ethsync.discovery.options import DiscoveryOptions, boot_nodes
 from ethsync.errors import ConfigError
 from ethsync.peers.finding import Finding
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ethsync.discovery.node import Endpoint
     from ethsync.networks import Network
 
 PROTOCOLS = ("v5", "v4", "dns")
@@ -36,14 +37,9 @@ def parse_protocols(text: str) -> frozenset[str]:
 
 
 def parse_listen(text: str) -> Endpoint:
-    """Read `IP`, `IP:PORT`, `[IPv6]:PORT` or `:PORT`. Raises ConfigError."""
-    host, colon, port = text.rpartition(":") if "]" in text or text.count(":") == 1 else (text, "", "")
+    """Read `IP`, `IP:PORT`, `[IPv6]`, `[IPv6]:PORT` or `:PORT`. Raises ConfigError."""
     try:
-        number = int(port) if colon else DEFAULT_PORT
-        if not 0 <= number < 65536:
-            raise ValueError
-        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host or "0.0.0.0"
-        return Endpoint(ip_address(bare), number)
+        return parse_endpoint(text, port=DEFAULT_PORT, host="0.0.0.0")
     except ValueError:
         raise ConfigError(f"'{text}' is not an address to listen on", hint="write IP, IP:PORT or [IPv6]:PORT") from None
 

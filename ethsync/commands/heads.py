@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from ethsync.discovery.node import Endpoint
+from ethsync.commands.endpoints import parse_endpoint
 from ethsync.errors import ConfigError
 from ethsync.heads.http_url import parse_http_url
 from ethsync.heads.jwt import load_secret
@@ -16,6 +15,7 @@ from ethsync.sync.heads import parse_head
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ethsync.discovery.node import Endpoint
     from ethsync.heads.http_url import HttpUrl
     from ethsync.heads.source import HeadSource
 
@@ -31,7 +31,8 @@ MOST_BEACON_NODES = 8
 """Beacon nodes that are asked: each more is one more that can hold up all."""
 
 AUTHRPC_PORT = 8551  # execution-apis, src/engine/authentication.md, "JWT specifications"
-AUTHRPC = f"127.0.0.1:{AUTHRPC_PORT}"
+LOCALHOST, LOOPBACK = "localhost", "127.0.0.1"
+AUTHRPC = f"{LOOPBACK}:{AUTHRPC_PORT}"
 
 SECRET_NAME = "jwt.hex"  # the same place, "Key distribution"
 
@@ -67,13 +68,10 @@ def _parse_urls(text: str) -> tuple[HttpUrl, ...]:
 
 def parse_authrpc(text: str) -> Endpoint:
     """Read `IP`, `IP:PORT`, `[IPv6]:PORT`, `localhost:PORT` or `:PORT`. Raises ConfigError."""
-    host, colon, port = text.rpartition(":") if "]" in text or text.count(":") == 1 else (text, "", "")
+    if text.startswith(LOCALHOST):
+        text = LOOPBACK + text.removeprefix(LOCALHOST)
     try:
-        number = int(port) if colon else AUTHRPC_PORT
-        if not 0 <= number < 65536:
-            raise ValueError
-        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        return Endpoint(ip_address("127.0.0.1" if bare in ("", "localhost") else bare), number)
+        return parse_endpoint(text, port=AUTHRPC_PORT, host=LOOPBACK)
     except ValueError:
         raise ConfigError(f"'{text}' is not an address to listen on", hint="write IP:PORT or [IPv6]:PORT") from None
 

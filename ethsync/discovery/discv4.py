@@ -17,9 +17,9 @@ from ethsync.discovery.bounded import Outbox
 from ethsync.discovery.discv4_bonds import RENEWAL_AGE, Bonds, Proof
 from ethsync.discovery.discv4_calls import Call, Calls, Phase, Purpose
 from ethsync.discovery.discv4_limits import DEFAULT_LIMITS, Gate, Limits
-from ethsync.discovery.discv4_nodes import answer_parts, named_node, own_contact, seen_at, with_record
+from ethsync.discovery.discv4_nodes import answer_parts, named_node, own_contact, with_record
 from ethsync.discovery.discv4_packets import Contact
-from ethsync.discovery.node import Datagram, Node
+from ethsync.discovery.node import Datagram, Node, seen_at
 from ethsync.discovery.protocol import AddressSeen, Event, Found, Met, Pong, RecordFetched, Target, Unanswered
 from ethsync.errors import MalformedMessage
 from ethsync.wire import keys
@@ -334,7 +334,8 @@ class Discv4:
         calls = self.calls.answered(message.ping_hash, Purpose.PING, sender)
         if not calls:
             return self._drop("unsolicited")
-        seen = seen_at(message.recipient, sender.endpoint)
+        claim = message.recipient.endpoint
+        seen = seen_at(claim, sender.endpoint) if claim is not None else None
         proof = self.bonds.prove(calls[0].node, seen, now)
         if seen is not None:
             self._tell(AddressSeen(sender.node_id, seen, sender.endpoint))

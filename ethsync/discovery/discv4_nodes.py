@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ethsync.discovery.addresses import is_relayable
 from ethsync.discovery.discv4_packets import MAX_NEIGHBORS, Contact, Neighbor
-from ethsync.discovery.node import Endpoint, Node
+from ethsync.discovery.node import Endpoint, Node, may_be_named
 from ethsync.errors import MalformedMessage
 from ethsync.wire import keys
 
@@ -16,15 +16,11 @@ if TYPE_CHECKING:
 
     from ethsync.wire.enr import NodeRecord
 
-LOWEST_PORT = 1025
-"""Discovery ports that others may name to us: nobody shall have us send packets to somebody's DNS or NTP server
-(go-ethereum p2p/discover/v4_udp.go, nodeFromRPC)."""
-
 
 def named_node(neighbor: Neighbor, source: Endpoint) -> Node | None:
     """The node that a Neighbors from `source` names; None if there can be none, or we may not be led there."""
     (ip, udp, tcp), public_key = neighbor
-    if ip is None or udp < LOWEST_PORT or not is_relayable(ip, source.ip):
+    if ip is None or not may_be_named(Endpoint(ip, udp), source):
         return None
     try:
         keys.public_key(public_key)
@@ -42,14 +38,6 @@ def answer_parts(nodes: Sequence[Node], asker: Endpoint) -> list[tuple[Neighbor,
     )
     starts = range(0, max(len(neighbors), 1), MAX_NEIGHBORS)
     return [neighbors[start : start + MAX_NEIGHBORS] for start in starts]
-
-
-def seen_at(claim: Contact, source: Endpoint) -> Endpoint | None:
-    """Where the node at `source` says that it sees us, if that can be: over the same IP version, and at an address
-    that it could name to a third node too (`is_relayable`)."""
-    if claim.ip is None or not claim.udp or claim.ip.version != source.ip.version:
-        return None
-    return Endpoint(claim.ip, claim.udp) if is_relayable(claim.ip, source.ip) else None
 
 
 def own_contact(record: NodeRecord, seen: Endpoint | None, to: Endpoint) -> Contact:

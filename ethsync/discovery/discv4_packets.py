@@ -57,6 +57,11 @@ class Contact(NamedTuple):
         """The contact of a node with that discovery endpoint."""
         return cls(endpoint.ip, endpoint.port, tcp)
 
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Its discovery endpoint, None if its address is unknown."""
+        return None if self.ip is None else Endpoint(self.ip, self.udp)
+
 
 UNKNOWN = Contact(None, 0, 0)
 

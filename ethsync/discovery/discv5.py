@@ -29,8 +29,8 @@ from ethsync.discovery.discv5_messages import (
     TalkResponse,
     decode_message,
 )
-from ethsync.discovery.discv5_nodes import claimed_node, lookup_distances, relayed_node, seen_at
-from ethsync.discovery.node import Datagram, Node, distance
+from ethsync.discovery.discv5_nodes import claimed_node, lookup_distances, relayed_node
+from ethsync.discovery.node import Datagram, Node, distance, seen_at
 from ethsync.discovery.protocol import AddressSeen, Event, Found, Met, RecordFetched, Target, Unanswered
 from ethsync.discovery.protocol import Pong as PongEvent
 from ethsync.errors import LocalProtocolError, MalformedMessage

@@ -5,17 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ethsync.discovery.addresses import is_relayable
-from ethsync.discovery.node import distance, node_of_record
+from ethsync.discovery.node import distance, may_be_named, node_of_record
 
 if TYPE_CHECKING:
     from ethsync.discovery.node import Endpoint, Node
     from ethsync.wire.enr import NodeRecord
 
 DISTANCES_ASKED = 3  # of a lookup, in one FINDNODE (go-ethereum p2p/discover/v5_udp.go, lookupRequestLimit)
-LOWEST_PORT = 1025
-"""Discovery ports that others may name to us: nobody shall have us send packets to somebody's DNS or NTP server
-(go-ethereum p2p/discover/v5_udp.go, verifyResponseNode)."""
 
 
 def lookup_distances(to_target: int) -> tuple[int, ...]:
@@ -45,14 +41,4 @@ def claimed_node(record: NodeRecord, asked: Node, distances: tuple[int, ...]) ->
 def relayed_node(record: NodeRecord, source: Endpoint) -> Node | None:
     """The node of a record that came from `source`; None if it names no address, or none that we may be led to."""
     node = node_of_record(record, prefer_ip6=source.ip.version == 6)
-    if node is None or node.endpoint.port < LOWEST_PORT or not is_relayable(node.endpoint.ip, source.ip):
-        return None
-    return node
-
-
-def seen_at(claim: Endpoint, source: Endpoint) -> Endpoint | None:
-    """Where the node at `source` says that it sees us, if that can be: over the same IP version, and at an address
-    that it could name to a third node too."""
-    if not claim.port or claim.ip.version != source.ip.version or not is_relayable(claim.ip, source.ip):
-        return None
-    return claim
+    return node if node is not None and may_be_named(node.endpoint, source) else None

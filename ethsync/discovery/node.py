@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
-from ethsync.discovery.addresses import is_lan
+from ethsync.discovery.addresses import is_lan, is_relayable
 from ethsync.wire import keys
 
 if TYPE_CHECKING:
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
     from ethsync.wire.enode import Enode
     from ethsync.wire.enr import IPAddress, NodeRecord
+
+
+LOWEST_PORT = 1025
+"""Of the discovery ports that others may name to us: nobody shall have us send packets to somebody's DNS or NTP server
+(go-ethereum p2p/discover/v4_udp.go, nodeFromRPC; v5_udp.go, verifyResponseNode)."""
 
 
 class Endpoint(NamedTuple):
@@ -30,6 +35,19 @@ class Endpoint(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.ip}]:{self.port}" if self.ip.version == 6 else f"{self.ip}:{self.port}"
+
+
+def may_be_named(endpoint: Endpoint, source: Endpoint) -> bool:
+    """Whether a node at `source` may have us ask another one at `endpoint`."""
+    return endpoint.port >= LOWEST_PORT and is_relayable(endpoint.ip, source.ip)
+
+
+def seen_at(claim: Endpoint, source: Endpoint) -> Endpoint | None:
+    """Where the node at `source` says that it sees us, if that can be: over the same IP version, and at an address
+    that it could name to a third node too (`is_relayable`)."""
+    if not claim.port or claim.ip.version != source.ip.version or not is_relayable(claim.ip, source.ip):
+        return None
+    return claim
 
 
 def ip_of_host(host: str) -> IPAddress | None:

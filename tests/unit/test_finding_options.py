@@ -24,6 +24,7 @@ V4, V6 = IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1")
         (":5", Endpoint(IPv4Address("0.0.0.0"), 5)),
         ("2001:db8::1", Endpoint(V6, 30303)),
         ("[2001:db8::1]:5", Endpoint(V6, 5)),
+        ("[2001:db8::1]", Endpoint(V6, 30303)),
         ("127.0.0.1:0", Endpoint(IPv4Address("127.0.0.1"), 0)),
     ],
 )
