@@ -129,13 +129,11 @@ async def run_writer(
     less than `floor` bytes are free.
     """
     send, receive = trio.open_memory_channel[Write](QUEUE_LENGTH)
-    statistics = WriterStatistics()
-    limiter = trio.CapacityLimiter(1)
+    disk = _Disk(datadir, WriterStatistics())
     held: list[Write] = []
     ripe: list[Write] = []
-    unchecked = 0
     last_sync = trio.current_time()
-    writer = Writer(send, statistics)
+    writer = Writer(send, disk.statistics)
     with receive:
         task_status.started(writer)
         while True:
@@ -143,22 +141,21 @@ async def run_writer(
             if batches is None:
                 break
             held += [batch for batch in batches if batch.after_sync]
-            unchecked += await _write([batch for batch in batches if not batch.after_sync], limiter, statistics)
+            await disk.write([batch for batch in batches if not batch.after_sync])
             writer.written(sum(batch.size for batch in batches))
             settling = any(batch.settle for batch in batches)
             due = settling or trio.current_time() >= last_sync + SYNC_SECONDS
-            if unchecked >= SPACE_CHECK_BYTES or due:
-                check_space(datadir, floor)
-                unchecked = 0
+            if disk.unchecked >= SPACE_CHECK_BYTES or due:
+                disk.check_space(floor)
             if due:
-                await _sync(datadir, ripe, limiter, statistics)
+                await disk.sync(ripe)
                 ripe, held = held, []
                 if settling:
-                    await _settle(datadir, ripe, limiter, statistics)
+                    await disk.settle(ripe)
                     ripe = []
                 last_sync = trio.current_time()
         for last in (ripe, held, [], []):  # what was held back until the end is to be as safe as the rest
-            await _sync(datadir, last, limiter, statistics)
+            await disk.sync(last)
     writer.finished.set()
 
 
@@ -180,27 +177,38 @@ async def _receive(receive: trio.MemoryReceiveChannel[Write], until: float) -> l
     return batches
 
 
-async def _write(batches: list[Write], limiter: trio.CapacityLimiter, statistics: WriterStatistics) -> int:
-    """Write batches, those for one database together, in the order in which they came. Returns their bytes.
+@dataclass(slots=True, eq=False)
+class _Disk:
+    """The databases as the writing task has them: filled here, written in a thread."""
 
-    Small batches come by the hundreds (a bundle, a paid debt); a write of its own for each took three times as long.
-    """
-    written = 0
-    with trio.CancelScope(shield=True):
-        written = await _write_all(batches, limiter, statistics)
-    return written
+    datadir: Datadir
+    statistics: WriterStatistics
+    limiter: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
+    unchecked: int = 0
+    """Bytes written since free space was looked at."""
 
+    async def write(self, batches: list[Write]) -> None:
+        """Write batches, those for one database together, in the order in which they came.
 
-async def _write_all(batches: list[Write], limiter: trio.CapacityLimiter, statistics: WriterStatistics) -> int:
-    started = time.perf_counter()
-    written = 0
-    for database in _in_order(batches):
+        Small batches come by the hundreds (a bundle, a paid debt); a write of its own for each took three times as
+        long.
+        """
+        started = time.perf_counter()
+        with trio.CancelScope(shield=True):
+            for database in _in_order(batches):
+                await self._commit(database, [batch for batch in batches if batch.database is database])
+        written = sum(batch.size for batch in batches)
+        self.unchecked += written
+        self.statistics.bytes += written
+        self.statistics.seconds += time.perf_counter() - started
+        for batch in batches:
+            if batch.done is not None:
+                batch.done()
+
+    async def _commit(self, database: Database, batches: list[Write]) -> None:
         filled = database.batch()
         count = 0
         for batch in batches:
-            if batch.database is not database:
-                continue
-            written += batch.size
             for key in batch.deletes:
                 filled.delete(key)
             for first in range(0, len(batch.puts), MOST_PUTS):
@@ -210,14 +218,24 @@ async def _write_all(batches: list[Write], limiter: trio.CapacityLimiter, statis
                 if count >= MOST_PUTS:
                     count = 0
                     await trio.lowlevel.checkpoint()
-        await trio.to_thread.run_sync(database.commit, filled, limiter=limiter)
-        statistics.batches += 1
-    statistics.bytes += written
-    statistics.seconds += time.perf_counter() - started
-    for batch in batches:
-        if batch.done is not None:
-            batch.done()
-    return written
+        await trio.to_thread.run_sync(database.commit, filled, limiter=self.limiter)
+        self.statistics.batches += 1
+
+    async def sync(self, held: list[Write]) -> None:
+        """Force everything to the disk, then write what relies on it."""
+        await trio.to_thread.run_sync(_sync_all, self.datadir.databases(), limiter=self.limiter)
+        await self.write(held)
+        self.statistics.syncs += 1
+
+    async def settle(self, held: list[Write]) -> None:
+        """Write what was held back, and tell whoever waits for it once that is on the disk too."""
+        await self.sync([batch for batch in held if not batch.settle])
+        await self.sync([batch for batch in held if batch.settle])
+
+    def check_space(self, floor: int) -> None:
+        """Look at the free space: raise DiskFull when less than `floor` bytes are left."""
+        check_space(self.datadir, floor)
+        self.unchecked = 0
 
 
 def _in_order(batches: list[Write]) -> list[Database]:
@@ -231,23 +249,6 @@ def _sync_all(databases: Iterable[Database]) -> None:
     for database in databases:
         empty = database.batch()
         database.commit(empty, sync=True)
-
-
-async def _sync(
-    datadir: Datadir, held: list[Write], limiter: trio.CapacityLimiter, statistics: WriterStatistics
-) -> None:
-    """Force everything to the disk, then write what relies on it."""
-    await trio.to_thread.run_sync(_sync_all, datadir.databases(), limiter=limiter)
-    await _write(held, limiter, statistics)
-    statistics.syncs += 1
-
-
-async def _settle(
-    datadir: Datadir, held: list[Write], limiter: trio.CapacityLimiter, statistics: WriterStatistics
-) -> None:
-    """Write what was held back, and tell whoever waits for it once that is on the disk too."""
-    await _sync(datadir, [batch for batch in held if not batch.settle], limiter, statistics)
-    await _sync(datadir, [batch for batch in held if batch.settle], limiter, statistics)
 
 
 def check_space(datadir: Datadir, floor: int) -> None:
