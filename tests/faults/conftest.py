@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from ethsync.serve.spec import SyntheticSpec
 from ethsync.serve.synthetic import create_synthetic
 from ethsync.state.view import StateView
+from tests.clocks import jumping_clock
 from tests.faults.states import opened
 
 SPEC = SyntheticSpec(accounts=3_000, contracts=300, slots=9_000, codes=150, seed=3, code_bytes=300, headers=20)
@@ -20,7 +20,11 @@ SMALL_SPEC = SyntheticSpec(accounts=500, contracts=40, slots=900, codes=25, seed
 """For peers that need many replies for little."""
 
 CLOCK_RATE = 10
-"""Seconds of the test's clock per real second: timeouts, pauses and patience end so much sooner."""
+"""Seconds of the test's clock per real second: what takes time takes so much longer, as seen by timeouts."""
+
+IDLE = 0.01
+"""Real seconds without anything to do after which the next deadline comes at once: many times what a message takes on
+the loopback interface."""
 
 
 @pytest.fixture(scope="session")
@@ -40,5 +44,6 @@ def small_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateView]
 
 
 @pytest.fixture
-def quick_clock() -> trio.abc.Clock:
-    return MockClock(rate=CLOCK_RATE)
+def quick_clock(monkeypatch: pytest.MonkeyPatch) -> trio.abc.Clock:
+    """For syncs from servers in the same process: timeouts, pauses and patience cost nothing."""
+    return jumping_clock(monkeypatch, rate=CLOCK_RATE, after=IDLE)
