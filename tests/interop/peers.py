@@ -6,11 +6,11 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import pytest
 import trio
@@ -103,66 +103,98 @@ def node_command(script: str, *arguments: str) -> list[str]:
     return ["node", "--import", "./loopback.mjs", script, *arguments]
 
 
+class Settings(TypedDict, total=False):
+    """What peers serve, and how."""
+
+    accounts: int
+    contracts: int
+    slots: int
+    """How much the genesis has: 300, 20 and 10 for each unless said otherwise."""
+    fork: Fork
+    changing: int
+    blocks: int
+    """Blocks on top of the genesis: none unless said otherwise."""
+    transactions: bool
+    """Whether these have transactions."""
+    withdrawals: int
+    """How many each has: 16 unless said otherwise."""
+    window: int
+    """Of how many of the newest blocks state is served: of all unless said otherwise."""
+    max_bytes: int
+    delay: int
+    """Milliseconds that each reply waits."""
+    fast: bool
+    """Build the genesis tries bottom-up."""
+
+
+def _arguments(settings: Settings) -> list[str]:
+    """The command line of snap_server.mjs for all settings but those of the genesis."""
+    arguments = ["--blocks", str(settings.get("blocks", 0)), "--withdrawals", str(settings.get("withdrawals", 16))]
+    arguments += ["--vm"] if settings.get("transactions") else []
+    arguments += ["--fast"] if settings.get("fast") else []
+    arguments += ["--window", str(settings["window"])] if "window" in settings else []
+    arguments += ["--delay", str(settings["delay"])] if "delay" in settings else []
+    arguments += ["--max-bytes", str(settings["max_bytes"])] if "max_bytes" in settings else []
+    return arguments
+
+
 @asynccontextmanager
 async def open_js_peer(
-    directory: Path,
-    *,
-    accounts: int = 300,
-    contracts: int = 20,
-    slots: int = 10,
-    fork: Fork = "cancun",
-    genesis: Path | None = None,
-    blocks: int = 0,
-    transactions: bool = False,
-    withdrawals: int = 16,
-    window: int | None = None,
-    max_bytes: int | None = None,
-    delay: int = 0,
-    key: bytes = b"\x46" * 32,
-    fast: bool = False,
-    changing: int = 0,
+    directory: Path, *, key: bytes = b"\x46" * 32, **settings: Unpack[Settings]
 ) -> AsyncIterator[JsPeer]:
-    """Run a peer for the duration of the block; needs `require_node` before.
-
-    It serves the given genesis file, or one with so many accounts and contracts that is written to `directory`, and
-    `blocks` more blocks, each with so many withdrawals, and with transactions if wanted. State is served for the
-    newest `window` blocks only (None: all), and each reply waits for `delay` milliseconds.
-    """
-    if genesis is None:
-        genesis = directory / "genesis.json"
-        genesis.write_text(json.dumps(make_genesis(accounts, contracts, slots, fork=fork, changing=changing)))
-    arguments = ["--genesis", str(genesis), "--key", key.hex(), "--blocks", str(blocks)]
-    arguments += ["--withdrawals", str(withdrawals)]
-    arguments += ["--vm"] if transactions else []
-    arguments += ["--fast"] if fast else []
-    arguments += [] if window is None else ["--window", str(window)]
-    arguments += ["--delay", str(delay)] if delay else []
-    arguments += [] if max_bytes is None else ["--max-bytes", str(max_bytes)]
-    async with open_program("snap_server.mjs", *arguments) as (ready, lines):
-        yield JsPeer(
-            enode=ready["enode"],
-            chain_id=ready["chainId"],
-            genesis_path=genesis,
-            genesis_hash=_bytes(ready["genesisHash"]),
-            genesis_state_root=_bytes(ready["genesisStateRoot"]),
-            head=_head(ready),
-            answered={},
-            _send=lines.command,
-        )
+    """Run a peer for the duration of the block; needs `require_node` before. Its genesis goes into the directory."""
+    async with open_js_peers(directory, key, **settings) as (peer,):
+        yield peer
 
 
 @asynccontextmanager
-async def open_program(script: str, *arguments: str) -> AsyncIterator[tuple[dict[str, Any], Lines]]:
-    """Run one of the programs in js/ for the duration of the block: what it said when it was ready, and its lines."""
+async def open_js_peers(
+    directory: Path, *keys: bytes, **settings: Unpack[Settings]
+) -> AsyncIterator[list[JsPeer]]:  # fmt: skip
+    """Peers with these keys that serve the same chain. They start at the same time."""
+    genesis = directory / "genesis.json"
+    document = make_genesis(
+        settings.get("accounts", 300), settings.get("contracts", 20), settings.get("slots", 10),
+        fork=settings.get("fork", "cancun"), changing=settings.get("changing", 0),
+    )  # fmt: skip
+    genesis.write_text(json.dumps(document))
+    arguments = ["--genesis", str(genesis), *_arguments(settings)]
+    async with open_programs(*(["snap_server.mjs", "--key", key.hex(), *arguments] for key in keys)) as programs:
+        yield [
+            JsPeer(
+                enode=ready["enode"],
+                chain_id=ready["chainId"],
+                genesis_path=genesis,
+                genesis_hash=_bytes(ready["genesisHash"]),
+                genesis_state_root=_bytes(ready["genesisStateRoot"]),
+                head=_head(ready),
+                answered={},
+                _send=lines.command,
+            )
+            for ready, lines in programs
+        ]
+
+
+@asynccontextmanager
+async def open_programs(*programs: Sequence[str]) -> AsyncIterator[list[tuple[dict[str, Any], Lines]]]:
+    """Run programs of js/ with their arguments for the duration of the block: what each said when it was ready, and
+    its lines. They start at the same time."""
     # No nursery, so that errors of the body come out as they are.
+    async with AsyncExitStack() as stack:
+        started = [await stack.enter_async_context(_started(*program)) for program in programs]
+        with trio.fail_after(START_TIMEOUT):
+            ready = [await lines.read("READY ") for lines in started]
+        yield list(zip(ready, started, strict=True))
+
+
+@asynccontextmanager
+async def _started(script: str, *arguments: str) -> AsyncIterator[Lines]:
     process = await trio.lowlevel.open_process(
         node_command(script, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=DIRECTORY
     )
     lines = Lines(process)
     try:
-        with trio.fail_after(START_TIMEOUT):
-            ready = await lines.read("READY ")
-        yield ready, lines
+        yield lines
     finally:
         process.kill()
         with trio.CancelScope(shield=True):

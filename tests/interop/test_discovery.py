@@ -5,7 +5,7 @@ discv4 is EthereumJS's, discv5 that of @chainsafe/discv5. Node k knows node k - 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -25,7 +25,7 @@ from ethsync.networks import Network
 from ethsync.serve.demo import demo_network
 from ethsync.wire.enode import Enode
 from ethsync.wire.enr import NodeRecord, parse_record
-from tests.interop.peers import Lines, open_program
+from tests.interop.peers import Lines, open_programs
 
 COUNT = 8
 LOOPBACK = IPv4Address("127.0.0.1")
@@ -63,9 +63,16 @@ class OtherNodes:
 
 
 @asynccontextmanager
-async def open_network(version: str, count: int = COUNT, *arguments: str) -> AsyncIterator[OtherNodes]:
-    async with open_program("disc_network.mjs", version, str(count), *arguments) as (ready, lines):
-        yield OtherNodes(ready["nodes"], lines)
+async def open_network(version: str, *arguments: str) -> AsyncIterator[OtherNodes]:
+    async with open_networks([version, str(COUNT), *arguments]) as (network,):
+        yield network
+
+
+@asynccontextmanager
+async def open_networks(*networks: Sequence[str]) -> AsyncIterator[list[OtherNodes]]:
+    """Networks of these protocols, with so many nodes each."""
+    async with open_programs(*(["disc_network.mjs", *arguments] for arguments in networks)) as programs:
+        yield [OtherNodes(ready["nodes"], lines) for ready, lines in programs]
 
 
 class Ours:
@@ -145,7 +152,7 @@ async def test_a_chain_of_discv4_nodes(tmp_path: Path) -> None:
 async def test_a_chain_of_discv5_nodes(tmp_path: Path) -> None:
     chain = demo_network()
     async with (
-        open_network("v5", COUNT, "--fork-id", fork_hash(chain)) as network,
+        open_network("v5", "--fork-id", fork_hash(chain)) as network,
         open_ours(tmp_path, ["v5"], network.urls[:1]) as ours,
     ):
         # We find all of them from the first one, with their records.
@@ -169,8 +176,7 @@ async def test_a_chain_of_discv5_nodes(tmp_path: Path) -> None:
 
 async def test_both_on_one_port(tmp_path: Path) -> None:
     async with (
-        open_network("v4", 4) as four,
-        open_network("v5", 4) as five,
+        open_networks(["v4", "4"], ["v5", "4"]) as (four, five),
         open_ours(tmp_path, ["v4", "v5"], [four.urls[0], five.urls[0]]) as ours,
     ):
         await ours.finds(Source.DISCV4, four.nodes)

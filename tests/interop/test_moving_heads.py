@@ -21,7 +21,7 @@ from ethsync.sync.snap import SnapOptions, run_snap
 from ethsync.wire.enode import parse_enode
 from tests.faults.syncing import findings
 from tests.interop.genesis import Fork
-from tests.interop.peers import JsPeer, open_js_peer
+from tests.interop.peers import JsPeer, open_js_peers
 from tests.oracles.beacon_node import FakeBeaconNode, beacon_head, open_beacon_node
 
 RULES = PivotRules(1, 2)
@@ -59,15 +59,13 @@ async def test_heads_that_move_every_second(fork: Fork, tmp_path: Path, quicker_
     # Given two peers with more than 3,000 accounts, and blocks that change, clear and empty storage, create accounts
     # and contracts, and delete some (contracts only before Cancun)
     async with AsyncExitStack() as stack:
-        peers: list[JsPeer] = []
-        for key in (b"\x46", b"\x47"):
-            opened = open_js_peer(
-                tmp_path, genesis=peers[0].genesis_path if peers else None, accounts=ACCOUNTS, contracts=100, slots=8,
-                fork=fork, changing=LAST, blocks=LAST, transactions=True, fast=True, window=WINDOW, max_bytes=500,
-                delay=DELAY, key=32 * key,
-            )  # fmt: skip
-            peers.append(await stack.enter_async_context(opened))
-            await peers[-1].command(f"head {FIRST}")
+        opened = open_js_peers(
+            tmp_path, b"\x46" * 32, b"\x47" * 32, accounts=ACCOUNTS, contracts=100, slots=8, fork=fork, changing=LAST,
+            blocks=LAST, transactions=True, fast=True, window=WINDOW, max_bytes=500, delay=DELAY,
+        )  # fmt: skip
+        peers = await stack.enter_async_context(opened)
+        for peer in peers:
+            await peer.command(f"head {FIRST}")
         beacon = await stack.enter_async_context(open_beacon_node())
         beacon.replies = beacon_head(peers[0].head.hash, FIRST, chain_id=peers[0].chain_id)
         options = SnapOptions(

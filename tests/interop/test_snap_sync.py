@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,15 @@ from ethsync.sync.progress import Progress
 from ethsync.sync.snap import SnapOptions, Verified, run_snap
 from ethsync.wire.enode import parse_enode
 from tests.faults.syncing import findings
-from tests.interop.peers import JsPeer, open_js_peer
+from tests.interop.peers import JsPeer, open_js_peer, open_js_peers
 
 PATIENCE = 3.0
 """Real seconds without anything useful after which a sync gives up."""
 
 ALL = 1_000_000
 """More answers than a test needs."""
+
+KEYS = b"\x47" * 32, b"\x48" * 32
 
 
 @pytest.fixture
@@ -85,25 +86,20 @@ async def test_replies_of_two_kilobytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fault", ["drop", "badproof", "empty", "cut"])
 async def test_a_faulty_peer_beside_an_honest_one(fault: str, tmp_path: Path, quicker_clock: trio.abc.Clock) -> None:
-    async with AsyncExitStack() as stack:
-        faulty = await stack.enter_async_context(open_js_peer(tmp_path, max_bytes=4_000, key=b"\x47" * 32))
-        honest = await stack.enter_async_context(
-            open_js_peer(tmp_path, genesis=faulty.genesis_path, max_bytes=4_000, key=b"\x48" * 32)
-        )
+    async with open_js_peers(tmp_path, *KEYS, max_bytes=4_000) as (faulty, honest):
         await faulty.command(f"fault {fault} {ALL}")
         verified, _ = await sync([faulty, honest], tmp_path / "d")
         await assert_held(verified, honest, tmp_path / "d")
 
 
 async def test_a_liar_alone_is_named_and_an_honest_peer_completes_what_was_begun(tmp_path: Path) -> None:
-    async with open_js_peer(tmp_path, max_bytes=4_000) as peer:
-        await peer.command(f"fault badproof {ALL}")
+    async with open_js_peers(tmp_path, *KEYS, max_bytes=4_000) as (liar, honest):
+        await liar.command(f"fault badproof {ALL}")
         with pytest.raises(StateUnavailable, match=r"ethsync-interop/0 at 127\.0\.0\.1:\d+ was dropped: "):
-            await sync([peer], tmp_path / "d", patience=PATIENCE)
+            await sync([liar], tmp_path / "d", patience=PATIENCE)
         # It stays banned: who tells the truth is another.
-        async with open_js_peer(tmp_path, genesis=peer.genesis_path, key=b"\x48" * 32) as honest:
-            verified, _ = await sync([honest], tmp_path / "d")
-            await assert_held(verified, honest, tmp_path / "d")
+        verified, _ = await sync([honest], tmp_path / "d")
+        await assert_held(verified, honest, tmp_path / "d")
 
 
 async def test_a_state_that_left_the_window_is_reported(tmp_path: Path) -> None:
