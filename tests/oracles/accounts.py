@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-import rlp
+from rlp.codec import encode_raw
 
 from ethsync.hashing import EMPTY_CODE_HASH, EMPTY_TRIE_ROOT
 
@@ -25,12 +25,12 @@ class Account:
 
     @property
     def slim(self) -> bytes:
-        return bytes(rlp.encode([scalar(self.nonce), scalar(self.balance), self.root, self.code]))
+        return bytes(encode_raw([scalar(self.nonce), scalar(self.balance), self.root, self.code]))
 
     @property
     def full(self) -> bytes:
         fields = [scalar(self.nonce), scalar(self.balance), self.root or EMPTY_TRIE_ROOT, self.code or EMPTY_CODE_HASH]
-        return bytes(rlp.encode(fields))
+        return bytes(encode_raw(fields))
 
 
 def random_account(rng: Random) -> Account:

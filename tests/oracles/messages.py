@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 import rlp
-from rlp.codec import consume_length_prefix
+from rlp.codec import consume_length_prefix, encode_raw
 from rlp.exceptions import DecodingError
 
 from tests.oracles.accounts import scalar
@@ -18,16 +18,16 @@ Pair = tuple[bytes, bytes]
 def account_range(request_id: int, accounts: Sequence[Pair], proof: Sequence[bytes] = ()) -> bytes:
     """`accounts` are (hash, slim account as RLP)."""
     pairs = [[key, rlp.decode(slim)] for key, slim in accounts]
-    return bytes(rlp.encode([scalar(request_id), pairs, list(proof)]))
+    return bytes(encode_raw([scalar(request_id), pairs, list(proof)]))
 
 
 def storage_ranges(request_id: int, sets: Sequence[Sequence[Pair]], proof: Sequence[bytes] = ()) -> bytes:
     """`sets` are lists of (hash, value as the trie holds it: RLP of the number)."""
-    return bytes(rlp.encode([scalar(request_id), [[list(pair) for pair in pairs] for pairs in sets], list(proof)]))
+    return bytes(encode_raw([scalar(request_id), [[list(pair) for pair in pairs] for pairs in sets], list(proof)]))
 
 
 def blobs(request_id: int, items: Sequence[bytes]) -> bytes:
-    return bytes(rlp.encode([scalar(request_id), list(items)]))
+    return bytes(encode_raw([scalar(request_id), list(items)]))
 
 
 # Reading: one level at a time, because scanners do not look into accounts.

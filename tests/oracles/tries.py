@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import rlp
+from rlp.codec import encode_raw
 from trie import HexaryTrie
 
 from ethsync.hashing import keccak256
@@ -29,7 +30,7 @@ def proof_of(trie: Any, *keys: bytes) -> list[bytes]:
     nodes: dict[bytes, bytes] = {}
     for key in keys:
         for depth, node in enumerate(trie.get_proof(key)):
-            encoded = rlp.encode(node)
+            encoded = encode_raw(node)
             if depth == 0 or len(encoded) >= 32:  # shorter ones travel inside their parents
                 nodes[keccak256(encoded)] = encoded
     return list(nodes.values())
@@ -59,7 +60,7 @@ def top_under(trie: HexaryTrie, prefix: str) -> tuple[int, bytes]:
             child = node[1]
             depth += len(path)
         embedded = isinstance(child, list)
-        reference = rlp.encode(child) if embedded else child
+        reference = encode_raw(child) if embedded else child
         node = child if embedded else _load(trie, child)
 
 
@@ -72,7 +73,7 @@ def all_nodes(trie: HexaryTrie) -> dict[str, bytes | None]:
     found: dict[str, bytes | None] = {}
 
     def visit(node: Any, path: str) -> None:
-        encoded = rlp.encode(node)
+        encoded = encode_raw(node)
         found[path] = encoded if len(encoded) >= 32 or not path else None
         children = (
             [(f"{k:x}", child) for k, child in enumerate(node[:16]) if child]

@@ -24,16 +24,13 @@ class Accounts:
     def __init__(self, count: int) -> None:
         rng = Random(count)
         self.keys = sorted(rng.randbytes(32) for _ in range(count))
-        self.accounts = [Account(nonce=row, balance=rng.getrandbits(90)) for row in range(count)]
-        self.trie = trie_of(self.keys, [account.full for account in self.accounts])
+        accounts = [Account(nonce=row, balance=rng.getrandbits(90)) for row in range(count)]
+        self.pairs = [(key, account.slim) for key, account in zip(self.keys, accounts, strict=True)]
+        self.trie = trie_of(self.keys, [account.full for account in accounts])
 
     @property
     def root(self) -> bytes:
         return bytes(self.trie.root_hash)
-
-    @property
-    def pairs(self) -> list[tuple[bytes, bytes]]:
-        return [(key, account.slim) for key, account in zip(self.keys, self.accounts, strict=True)]
 
     def answer(self, job: AccountJob, most: int) -> bytes:
         origin = job.gap.resume.to_bytes(32, "big")
