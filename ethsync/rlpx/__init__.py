@@ -1,1 +1,1 @@
-"""The encrypted transport of devp2p (RLPx). Everything but `connection` is sans-I/O."""
+"""The encrypted transport of devp2p (RLPx). `link` and `connection` do I/O, all else is sans-I/O."""
