@@ -24,7 +24,7 @@ from ethsync.store.schema import (
 from ethsync.sync.debts import PageDebt, needs_by_page, open_debts, read_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ethsync.state.pages import PagePath
     from ethsync.store.datadir import Datadir
@@ -40,6 +40,7 @@ class OpenDebt:
     """Which of the page's debts this is."""
     contracts: list[tuple[bytes, bytes]] = field(default_factory=list)
     codes: list[bytes] = field(default_factory=list)
+    """All that its accounts name, if any is owed: many are stored, and many pages name the same ones."""
     bundled: bool = False
     """Whether a bundle of it is stored."""
     stale: frozenset[bytes] = frozenset()
@@ -71,8 +72,14 @@ def read_kept(datadir: Datadir, alive: Callable[[], None] = lambda: None) -> Kep
     return Kept(depth[0] if depth else None, markers, debts)
 
 
+def missing_codes(datadir: Datadir, debts: Iterable[OpenDebt]) -> set[bytes]:
+    """Codes that are owed and not stored."""
+    named = {digest for debt in debts for digest in debt.codes}
+    return {digest for digest in named if datadir.codes.get(CODE + digest) is None}
+
+
 def read_debt(datadir: Datadir, path: PagePath, record: DebtRecord) -> OpenDebt:
-    """What is owed is what the accounts name, less what is stored by now. Raises DatadirDamaged."""
+    """What is owed is what the accounts name, less the storage that is stored by now. Raises DatadirDamaged."""
     named: dict[bytes, bytes] = {}
     codes: list[bytes] = []
     if Debt.GONE not in record.flags:
@@ -82,7 +89,7 @@ def read_debt(datadir: Datadir, path: PagePath, record: DebtRecord) -> OpenDebt:
         except MalformedMessage as error:
             raise DatadirDamaged(f"the account page {path} is damaged: {error}") from error
         if needs and Debt.CODES in record.flags:
-            codes = [digest for digest in needs[0].codes if datadir.codes.get(CODE + digest) is None]
+            codes = needs[0].codes
         named = dict(needs[0].contracts) if needs else {}
     if not record.flags & (Debt.STORAGE | Debt.GONE):
         return OpenDebt(path, record.step, [], codes)
