@@ -7,9 +7,10 @@ belongs to a thread is done at once. So a run depends on its seed alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar, cast
@@ -63,6 +64,10 @@ class ServedConnection(StubConnection):
 
     view: StateView | None = None
     most_bytes: int = 1 << 20
+    asked: Counter[int] = field(default_factory=Counter)
+    """Requests by message."""
+    traffic: Counter[int] = field(default_factory=Counter)
+    """Bytes of requests and replies by message of the request."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,6 +84,8 @@ class ServedConnection(StubConnection):
             return
         request = REQUEST_DECODERS[SnapMessage(code)](payload)
         reply = serve(self._states, replace(request, response_bytes=min(request.response_bytes, self.most_bytes)))
+        self.asked[code] += 1
+        self.traffic[code] += len(payload) + len(reply.payload)
         self.arrive(capability, reply.message, reply.payload)
 
 
@@ -131,10 +138,7 @@ def _pairs(leaves: Leaves) -> dict[bytes, bytes]:
 
 @contextmanager
 def nothing_waits(seed: int) -> Iterator[None]:
-    """No threads: what is given to one is done at once, and tasks take turns in an order that the seed decides.
-
-    Pages and bundles are small, so that states of a few accounts have several of each kind.
-    """
+    """No threads: what is given to one is done at once, and tasks take turns in an order that the seed decides."""
 
     async def at_once(work: Callable[..., T], *args: Any, **options: Any) -> T:
         await trio.lowlevel.checkpoint()
@@ -157,18 +161,28 @@ def nothing_waits(seed: int) -> Iterator[None]:
             ("trio.from_thread.check_cancelled", lambda: None),
             ("ethsync.sync.snap.open_summary", untold),
             ("ethsync.sync.snap.run_roster", unlisted),
+        ):
+            stack.enter_context(mock.patch(name, stand_in))
+        yield
+
+
+@contextmanager
+def all_is_small() -> Iterator[None]:
+    """Pages and bundles are small, so that states of a few accounts have several of each kind, quickly looked at."""
+    with ExitStack() as stack:
+        for name, size in (
             ("ethsync.sync.verifier.SPANS", 1),
             ("ethsync.state.pages.TARGET_LEAVES", 2),
             *((f"{name}.SMALL_TRIE", 8) for name in BUNDLED_BY),
             ("tests.faults.changing_states.LARGE", 24),
             ("tests.faults.changing_states.GROWN", 20),
         ):
-            stack.enter_context(mock.patch(name, stand_in))
+            stack.enter_context(mock.patch(name, size))
         yield
 
 
-async def bring_to(view: StateView, datadir: Datadir, most_bytes: int) -> None:
-    """Sync this state into databases, from whatever they hold."""
+async def bring_to(view: StateView, datadir: Datadir, most_bytes: int = 1 << 20) -> ServedConnection:
+    """Sync this state into databases, from whatever they hold. Returns what was asked of the peer."""
     connection = ServedConnection(view=view, most_bytes=most_bytes)
 
     async def run_finding(
@@ -190,3 +204,4 @@ async def bring_to(view: StateView, datadir: Datadir, most_bytes: int) -> None:
         mock.patch("ethsync.sync.snap.open_datadir", open_datadir),
     ):
         await run_snap(options, Progress(trio.current_time()))
+    return connection

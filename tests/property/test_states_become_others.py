@@ -19,7 +19,7 @@ from ethsync.serve.small_state import StatedAccount
 from ethsync.state.view import StateView
 from ethsync.store.schema import FACT_MIXED, FACT_VERIFIED
 from ethsync.sync.debts import open_debts
-from tests.faults.at_once import bring_to, built, lying_on, nothing_waits, whole
+from tests.faults.at_once import all_is_small, bring_to, built, lying_on, nothing_waits, whole
 from tests.faults.changing_states import changed, some_account
 from tests.oracles.memory_disk import MemoryDisk, Write
 
@@ -130,7 +130,7 @@ def told(seed: int) -> Iterator[None]:
 
 async def become_others(first: int, sizes: tuple[int, ...], path: Path) -> None:
     for seed in range(first, first + AT_ONCE):
-        with told(seed), nothing_waits(seed):
+        with told(seed), nothing_waits(seed), all_is_small():
             await become(Random(seed), sizes, path)
 
 

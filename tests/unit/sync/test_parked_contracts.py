@@ -5,15 +5,22 @@ What differs, or for which nothing comes, is left for later: its debt stays, and
 
 from __future__ import annotations
 
+import gc
+from contextlib import suppress
+from random import Random
+
 import pytest
 
+from ethsync.errors import PeerError
 from ethsync.peers.track import Outcome
+from ethsync.state.pages import decode_bundle
 from ethsync.store.datadir import Datadir
-from ethsync.store.schema import PAID, account_key
+from ethsync.store.schema import BUNDLE, PAID, account_key
 from ethsync.store.writer import Writer
-from ethsync.sync.big_contracts import RangeJob
-from ethsync.sync.debts import PageDebt
+from ethsync.sync.big_contracts import BigContract, RangeJob
+from ethsync.sync.debts import Contract, PageDebt
 from ethsync.sync.storage import MOST_EMPTY_ANSWERS, StorageStage, TriesJob
+from tests.oracles import messages
 from tests.unit.sync.storages import (
     ACCOUNT,
     BIG,
@@ -22,6 +29,7 @@ from tests.unit.sync.storages import (
     STATE_ROOT,
     TWIN,
     NewStage,
+    Storage,
     all_ranges,
     first_chunk,
     owing,
@@ -167,3 +175,69 @@ async def test_a_small_contract_for_which_nothing_comes_is_parked(new_stage: New
     assert isinstance(job, TriesJob)
     assert [contract.account for contract in job.contracts] == [TWIN]
     assert page.storage == 2
+
+
+ACCOUNTS = [b"\xa1" + bytes([number]) * 31 for number in range(12)]
+
+
+def some_answer(rng: Random, before: list[Storage], after: list[Storage]) -> bytes:
+    """What a peer sends that has some storages as they were and others as they are, or what a liar makes of it."""
+    sent = [rng.choice(pair) for pair in zip(before, after, strict=True) if rng.random() < 0.9]
+    if rng.random() < 0.2:
+        rng.shuffle(sent)
+    sets = [each.pairs for each in sent[: rng.randrange(len(sent) + 1)]]
+    if sets and rng.random() < 0.3:
+        sets[-1] = sets[-1][: rng.randrange(len(sets[-1]) + 1)] or sets[-1]
+    return messages.storage_ranges(1, sets)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_comes_under_another_root_only_what_an_account_names_is_stored(
+    seed: int, new_stage: NewStage, datadir: Datadir, writer: Writer
+) -> None:
+    # Given contracts proven before the pivot moved, of which some have other storage now
+    rng = Random(seed)
+    before = [storage(number, rng.choice((1, 5, 20, 70))) for number in range(len(ACCOUNTS))]
+    after = [storage(100 + number, 10) if rng.random() < 0.5 else each for number, each in enumerate(before)]
+    named = dict(zip(ACCOUNTS, before, strict=True))
+    stage, page = new_stage(), owing(len(ACCOUNTS))
+    await stage.owe(page, [(account, trie.root) for account, trie in named.items()], STATE_ROOT)
+    await stage.move(LATER_ROOT)
+    # when all sorts of answers come,
+    for _ in range(60):
+        if not stage.ready():
+            break
+        job = stage.take(BUDGET)
+        if isinstance(job, TriesJob):
+            places = [ACCOUNTS.index(contract.account) for contract in job.contracts]
+            payload = some_answer(rng, [before[at] for at in places], [after[at] for at in places])
+        else:
+            trie = rng.choice((before, after))[ACCOUNTS.index(job.big.contract.account)]
+            payload = trie.range(job.gap.resume, rng.randrange(1, 60))
+        with suppress(PeerError):
+            await stage.process(job, payload)
+    await writer.settle(datadir.ledger)
+    # then each trie in the bundle, and each slot in pages, is what the account named when it was proven;
+    value = datadir.bundles.get(account_key(BUNDLE, PAGE))
+    bundle = decode_bundle(PAGE, value) if value is not None else None
+    bundled = {bundle.accounts[k].tobytes(): k for k in range(len(bundle))} if bundle is not None else {}
+    for account, k in bundled.items():
+        assert bundle is not None
+        leaves = bundle.leaves[int(bundle.starts[k]) : int(bundle.starts[k + 1])]
+        assert [(leaves.key(row), leaves.value(row)) for row in range(len(leaves))] == named[account].pairs
+    whole_ones = set(bundled)
+    for account, trie in named.items():
+        slots = stored_slots(datadir, account)
+        assert set(slots) <= set(trie.pairs)
+        record = stored_record(datadir, account)
+        if record is not None and record.complete:
+            assert (record.root, slots) == (trie.root, trie.pairs)
+            whole_ones.add(account)
+    # the page is paid only if all of that is there, and what was parked is in nobody's memory any more.
+    paid = datadir.ledger.get(account_key(PAID, PAGE)) is not None
+    assert paid == (len(whole_ones) == len(ACCOUNTS))
+    if stage.done:
+        del job
+        gc.collect()
+        known = [each for each in gc.get_objects() if type(each) in (Contract, BigContract)]
+        assert not [each for each in known if getattr(each, "contract", each).page is page]
