@@ -192,8 +192,17 @@ class BigContracts:
         puts.append(_whole_marker(account, big.leaves, big.size))
         await self._writer.write(Write(self._datadir.storage, puts, deletes))
 
+    async def begin_records(self) -> None:
+        """Say of all contracts that were taken up, before anything else of the state changes, that they are begun.
+
+        Pages of them may be of another storage root than the record says: if the contract had its former storage again
+        in a later state, it would be taken for complete.
+        """
+        for big in self._active.values():
+            await self.begin_record(big)
+
     async def remove(self, account: bytes) -> None:
-        """Remove everything of a contract that has no storage any more; its record last."""
+        """Remove everything of a contract that has no storage any more, or has it in a bundle; its record last."""
         for family in (STORAGE_PAGE, TOP, MARKER):
             keys = (family + account + key for key, _ in self._datadir.storage.scan(family + account, keys_only=True))
             while batch := list(islice(keys, COPY_PAGES)):

@@ -32,7 +32,8 @@ Mask = NDArray[np.bool_]
 class UpdatedPage:
     """A page as it is to be: `value` and `top` are None if nothing is left of it.
 
-    gone, come: the leaves that were taken away or replaced, and those that were added or replace them.
+    gone, come: the leaves that were taken away or replaced, and those that were added or replace them. is_new: there
+    was no page under this path.
     """
 
     path: PagePath
@@ -40,6 +41,7 @@ class UpdatedPage:
     top: Top | None
     gone: Leaves
     come: Leaves
+    is_new: bool
 
 
 def updated_pages(local: LocalTrie, regions: Sequence[Region]) -> list[UpdatedPage]:
@@ -51,9 +53,12 @@ def updated_pages(local: LocalTrie, regions: Sequence[Region]) -> list[UpdatedPa
     stays = _untouched(held, [clearing for region in regions for clearing in region.clearings])
     new, fresh = merged(held, stays, puts)
     paths: list[PagePath] = []
+    known: set[PagePath] = set()
     for region, pages in zip(regions, numbers, strict=True):
-        paths += _paths_in(region.path, [local.path(page) for page in pages], new)
-    return _encoded(paths, new, held.rows(~stays), puts.rows(fresh))
+        there = [local.path(page) for page in pages]
+        paths += _paths_in(region.path, there, new)
+        known.update(there)
+    return _encoded(paths, known, new, held.rows(~stays), puts.rows(fresh))
 
 
 def page_writes(
@@ -146,7 +151,7 @@ def _overlap(one: PagePath, other: PagePath) -> bool:
     return one.first < other.end and other.first < one.end
 
 
-def _encoded(paths: list[PagePath], new: Leaves, gone: Leaves, come: Leaves) -> list[UpdatedPage]:
+def _encoded(paths: list[PagePath], known: set[PagePath], new: Leaves, gone: Leaves, come: Leaves) -> list[UpdatedPage]:
     """Encode the pages that change and make their tops, all in one call where they are of one depth."""
     rows, gone_rows, come_rows = (_bounds(paths, leaves) for leaves in (new, gone, come))
     counts = np.diff(rows)
@@ -167,7 +172,8 @@ def _encoded(paths: list[PagePath], new: Leaves, gone: Leaves, come: Leaves) -> 
             leaves[int(bounds[number]) : int(bounds[number + 1])]
             for leaves, bounds in ((gone, gone_rows), (come, come_rows))
         )
-        pages.append(UpdatedPage(paths[number], value, top, left, right))
+        path = paths[number]
+        pages.append(UpdatedPage(path, value, top, left, right, path not in known))
     return pages
 
 

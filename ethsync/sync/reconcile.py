@@ -7,12 +7,13 @@ what has changed since.
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 import trio
 
 from ethsync.errors import DatadirDamaged
+from ethsync.state.pages import stored_path
 from ethsync.store.schema import (
     ACCOUNT_PAGE,
     DEBT,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ethsync.state.columns import Leaves
+    from ethsync.state.pages import PagePath
     from ethsync.store.datadir import Datadir
     from ethsync.sync.context import Pivot, SyncContext
     from ethsync.sync.stage import Stage
@@ -171,6 +173,7 @@ async def take_up(
         await storage.owe(page, fresh, state_root)
         codes.owe(page, debt.codes, certain=certain)
         await trio.lowlevel.checkpoint()
+    await storage.big.begin_records()
     await debts.settle()
     await storage.close_whole()
 
@@ -215,12 +218,36 @@ def account_writes(
     puts, deletes = page_writes(pages, ACCOUNT_PAGE, TOP)
     for page in pages:
         flags = Debt.GONE if page.value is None else _owed_by(page.gone, page.come)
-        before = datadir.accounts.get(account_key(DEBT, page.path))
+        value = datadir.accounts.get(account_key(DEBT, page.path))
+        before = decode_debt(value).flags if value is not None else Debt(0)
+        if page.value is not None and Debt.GONE in before:
+            flags |= Debt.STORAGE  # what the page has left behind under this path is removed with what it owes now
         if flags:
             # What was owed before may not be paid: it is looked at once more.
-            flags |= decode_debt(before).flags & ~Debt.GONE if before is not None else Debt(0)
+            flags |= before & ~Debt.GONE
             puts.append((account_key(DEBT, page.path), DebtRecord(flags, step).encode()))
+        if page.is_new:
+            gone = _gone_under(datadir, page.path)
+            deletes += (account_key(family, path) for path, _ in gone for family in (ACCOUNT_PAGE, TOP))
+            puts += ((account_key(DEBT, path), debt) for path, debt in gone)
     return puts, deletes
+
+
+def _gone_under(datadir: Datadir, path: PagePath) -> list[tuple[PagePath, bytes]]:
+    """Longer paths whose pages are gone, with their debts.
+
+    That they are gone is said once more with the page that takes their place: a power cut can leave the later of two
+    batches without the earlier one (`ethsync.store.writer`), and pages must not overlap.
+    """
+    found = takewhile(
+        lambda item: item[0].first < path.end,
+        ((stored_path(key), value) for key, value in datadir.accounts.scan(DEBT, start=path.stored[:-1])),
+    )
+    return [
+        (under, value)
+        for under, value in found
+        if path.first <= under.first and under.depth > path.depth and Debt.GONE in decode_debt(value).flags
+    ]
 
 
 def _owed_by(gone: Leaves, come: Leaves) -> Debt:

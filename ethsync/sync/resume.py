@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING
 
 from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.kernels.trie import SLIM_ACCOUNT
-from ethsync.state.pages import decode_bundle, decode_pages
+from ethsync.state.columns import row_bytes
+from ethsync.state.paged import PagedTrie
+from ethsync.state.pages import KEY_SPACE, decode_bundle, decode_pages
 from ethsync.store.schema import (
+    ACCOUNT_PAGE,
     BUNDLE,
     CODE,
     FACT_DEPTH,
     MARKER,
     RECORD,
+    TOP,
     Debt,
     Marker,
     account_key,
     decode_marker,
     decode_record,
 )
-from ethsync.sync.debts import PageDebt, needs_by_page, open_debts, read_page
+from ethsync.sync.debts import PageDebt, needs_by_page, needs_of, open_debts, read_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from ethsync.state.pages import PagePath
     from ethsync.store.datadir import Datadir
     from ethsync.store.schema import DebtRecord, TrieRecord
+    from ethsync.sync.debts import PageNeeds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,32 +85,53 @@ def missing_codes(datadir: Datadir, debts: Iterable[OpenDebt]) -> set[bytes]:
 
 def read_debt(datadir: Datadir, path: PagePath, record: DebtRecord) -> OpenDebt:
     """What is owed is what the accounts name, less the storage that is stored by now. Raises DatadirDamaged."""
-    named: dict[bytes, bytes] = {}
-    codes: list[bytes] = []
-    if Debt.GONE not in record.flags:
-        leaves, _ = decode_pages([path], [read_page(datadir, path)], SLIM_ACCOUNT)
-        try:
-            needs = needs_by_page(leaves, [(path, 0, len(leaves))])
-        except MalformedMessage as error:
-            raise DatadirDamaged(f"the account page {path} is damaged: {error}") from error
-        if needs and Debt.CODES in record.flags:
-            codes = needs[0].codes
-        named = dict(needs[0].contracts) if needs else {}
+    gone = Debt.GONE in record.flags
+    needs = None if gone else _needs(datadir, path)
+    named = dict(needs.contracts) if needs is not None else {}
+    codes = needs.codes if needs is not None and Debt.CODES in record.flags else []
     if not record.flags & (Debt.STORAGE | Debt.GONE):
         return OpenDebt(path, record.step, [], codes)
     value = datadir.bundles.get(account_key(BUNDLE, path))
     bundled = _bundled(path, value) if value is not None else {}
     stale = frozenset(account for account, root in bundled.items() if named.get(account) != root)
-    unrecorded = dict.fromkeys(_paged(datadir, path))
+    elsewhere = _named_elsewhere(datadir, path) if gone else frozenset()
+    unrecorded = dict.fromkeys(account for account in _paged(datadir, path) if account not in elsewhere)
     dead = []
     for account, big in _records(datadir, path):
         unrecorded.pop(account, None)
+        if account in elsewhere:
+            continue
         if account not in named or bundled.get(account) == named[account]:
             dead.append(account)  # in the second case its storage grew, and shrank again before that was stored
         elif big.complete and big.root == named[account]:
             del named[account]
     contracts = [(account, root) for account, root in named.items() if account not in bundled or account in stale]
     return OpenDebt(path, record.step, contracts, codes, value is not None, stale, (*dead, *unrecorded))
+
+
+def _needs(datadir: Datadir, path: PagePath) -> PageNeeds | None:
+    """What the accounts of a page refer to, None if that is nothing. Raises DatadirDamaged."""
+    leaves, _ = decode_pages([path], [read_page(datadir, path)], SLIM_ACCOUNT)
+    try:
+        return next(iter(needs_by_page(leaves, [(path, 0, len(leaves))])), None)
+    except MalformedMessage as error:
+        raise DatadirDamaged(f"the account page {path} is damaged: {error}") from error
+
+
+def _named_elsewhere(datadir: Datadir, path: PagePath) -> frozenset[bytes]:
+    """Accounts with storage under a path whose page is gone: they have come back in pages that are cut otherwise.
+
+    What they have of storage is theirs, and what they owe is owed by their new page.
+    """
+    pages = PagedTrie(datadir.accounts, ACCOUNT_PAGE, TOP, 0, SLIM_ACCOUNT)  # of whatever depth
+    end = path.end.to_bytes(32, "big") if path.end < KEY_SPACE else None
+    found: set[bytes] = set()
+    for leaves in pages.blocks(path.prefix, end):
+        try:
+            found.update(row_bytes(leaves.keys[needs_of(leaves).storage_rows]))
+        except MalformedMessage as error:
+            raise DatadirDamaged(f"an account page around {path} is damaged: {error}") from error
+    return frozenset(found)
 
 
 def _bundled(path: PagePath, value: bytes) -> dict[bytes, bytes]:

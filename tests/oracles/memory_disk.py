@@ -80,6 +80,12 @@ class MemoryDisk:
         """These contents and such writes as a power cut leaves."""
         return self.after(_left_of_each(writes, lambda mine: mine[: rng.randint(_synced(mine), len(mine))]))
 
+    def after_loss(self, writes: list[Write], database: str) -> MemoryDisk:
+        """These contents and all writes but for those of one database that were not forced to the disk."""
+        mine = [write for write in writes if write.path.name == database]
+        lost = mine[_synced(mine) :]
+        return self.after([write for write in writes if not any(write is each for each in lost)])
+
     def after_lost_log(self, writes: list[Write], rng: Random) -> MemoryDisk:
         """The same, and of the writes before the last sync those are lost that stood in an earlier log of LevelDB's.
 

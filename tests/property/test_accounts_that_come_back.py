@@ -1,0 +1,260 @@
+"""Accounts that go and come back while the pivot moves, in pages cut otherwise: nothing that lives is ever removed.
+
+Page paths are long where keys are crowded, and short again once the crowd has gone: so what is owed under a path that
+is no page's any more meets accounts that live under another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from unittest import mock
+
+import pytest
+from trio.testing import MockClock
+
+from ethsync.serve.demo import head_header
+from ethsync.serve.small_state import StatedAccount, fill
+from ethsync.state.pages import PagePath, stored_path
+from ethsync.state.view import StateView
+from ethsync.store.datadir import Datadir
+from ethsync.store.schema import ACCOUNT_PAGE
+from tests.faults.at_once import NETWORK, built, lying_on, nothing_waits
+from tests.faults.changing_states import changed_storage, some_storage
+from tests.faults.reconciling import assert_holds, sync_moving
+from tests.oracles.memory_disk import MemoryDisk
+
+STATES = 4
+
+D = Path()
+"""Where the databases seem to be: some directory, for its free space is looked at."""
+
+Storages = tuple[dict[bytes, int], dict[bytes, int]]
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Pages of a few leaves, cut deeper where there are more; nothing waits."""
+    monkeypatch.setattr("ethsync.sync.assemble.MOST_LEAVES", 3)
+    monkeypatch.setattr("ethsync.sync.assemble.MOST_CARRIED", 3)
+    with nothing_waits(0):
+        yield
+
+
+def slots(rng: Random, count: int) -> dict[bytes, int]:
+    return {rng.randbytes(32): 7 for _ in range(count)}
+
+
+def crowd_of_ten(rng: Random, storage: dict[bytes, int]) -> list[StatedAccount]:
+    """Ten accounts that share two nibbles, the fourth with this storage."""
+    keys = [b"\xab" + bytes([number << 4]) + rng.randbytes(30) for number in range(10)]
+    return [StatedAccount(key, 1, storage=storage if number == 3 else {}) for number, key in enumerate(keys)]
+
+
+def page_of(datadir: Datadir, account: bytes) -> PagePath:
+    """Path of the page that an account is in."""
+    at = int.from_bytes(account, "big")
+    paths = [stored_path(key) for key, _ in datadir.accounts.scan(ACCOUNT_PAGE, keys_only=True)]
+    (found,) = (path for path in paths if path.first <= at < path.end)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """States in which a crowd is there, is gone, and of which the contract alone is there again, as it was."""
+
+    contract: bytes
+    there: StateView
+    gone: StateView
+    back: StateView
+
+
+@pytest.fixture
+def crowd() -> Crowd:
+    rng = Random(1)
+    accounts = crowd_of_ten(rng, slots(rng, 100))
+    others = [StatedAccount(bytes([number << 4]) + rng.randbytes(31), 1) for number in range(10)]
+    views = (built(state) for state in ([*accounts, *others], others, [accounts[3], *others]))
+    return Crowd(accounts[3].key, *views)
+
+
+@pytest.mark.parametrize("at_once", [1, 1024])
+async def test_a_contract_that_comes_back_in_a_larger_page_keeps_its_storage(crowd: Crowd, at_once: int) -> None:
+    # Given a crowd in pages with long paths, one of them a contract with pages of storage
+    datadir = lying_on(MemoryDisk(), D)
+    await sync_moving(datadir, [crowd.there])
+    long = page_of(datadir, crowd.contract)
+    # When all of it goes, and before anything is paid the contract comes back alone, as it was
+    with mock.patch("ethsync.sync.reconcile.DEBTS_AT_ONCE", at_once):
+        assert await sync_moving(datadir, [crowd.gone, crowd.back], lambda: True) is crowd.back
+    # Then its page is a larger one, and its storage is there.
+    assert page_of(datadir, crowd.contract).depth < long.depth
+    await assert_holds(datadir, crowd.back)
+
+
+@pytest.mark.parametrize("first", range(0xE0, 0xE8))
+async def test_accounts_in_hand_that_are_gone_in_the_next_state_leave_nothing(first: int) -> None:
+    # Given accounts in the middle of a page, all contracts, that come with the first answer
+    rng = Random(first)
+    start = [StatedAccount(bytes([16 * number]) + rng.randbytes(31), 1) for number in range(12)]
+    in_hand = [StatedAccount(bytes([k]) + rng.randbytes(31), 1, storage=slots(rng, 20)) for k in range(first, 0xE8)]
+    rest = [StatedAccount(bytes([k]) + rng.randbytes(31), 1) for k in (0xEF, 0xF0, 0xF1, 0xF2)]
+    before, after = built([*start, *in_hand, *rest]), built([*start, *rest])
+    datadir = lying_on(MemoryDisk(), D)
+    # When they are gone in the state in which the page is finished, then they leave nothing.
+    assert await sync_moving(datadir, [before, after], lambda: True) is after
+    await assert_holds(datadir, after)
+
+
+async def test_a_larger_page_does_without_the_note_that_those_in_its_place_are_gone(crowd: Crowd) -> None:
+    # Given a contract that comes back in a larger page, and a power cut that takes the removal of the small ones
+    disk = MemoryDisk()
+    await sync_moving(lying_on(disk, D), [crowd.there])
+    disk.journal.clear()
+    before = disk.copy()
+    await sync_moving(lying_on(disk, D), [crowd.gone, crowd.back], lambda: True)
+    pages = [number for number, write in enumerate(disk.journal) if any(key[:1] == b"A" for key, _ in write.changes)]
+    removal, return_ = pages
+    left = before.after(disk.journal[:removal] + disk.journal[removal + 1 : return_ + 1])
+    # When it goes on, then all is there, and nothing else.
+    await sync_moving(lying_on(left, D), [crowd.back])
+    await assert_holds(lying_on(left, D), crowd.back)
+
+
+async def test_a_page_that_comes_back_without_contracts_leaves_no_storage_of_those_it_had() -> None:
+    # Given a followed state, in which no page has ever owed anything, with a contract alone in its page
+    rng = Random(3)
+    others = [StatedAccount(bytes([number << 4]) + rng.randbytes(31), 1) for number in range(1, 16)]
+    contract = StatedAccount(rng.randbytes(32), 1, storage=slots(rng, 100))
+    contract = replace(contract, key=b"\x05" + contract.key[1:])
+    datadir = lying_on(MemoryDisk(), D)
+    fill(datadir, [contract, *others], NETWORK, lambda root: head_header(root, 1))
+    # When it goes, and before anything is paid its page comes back with an account that has code
+    successor = StatedAccount(b"\x06" + rng.randbytes(31), 1, code=b"code")
+    gone, back = built(others), built([successor, *others])
+    assert await sync_moving(datadir, [gone, back], lambda: True) is back
+    # Then nothing is left of it.
+    await assert_holds(datadir, back)
+
+
+def lost(rng: Random) -> Storages:
+    return slots(rng, 100), {}
+
+
+def slots_changed(rng: Random) -> Storages:
+    before = slots(rng, 100)
+    return before, changed_storage(rng, before)
+
+
+def grown(rng: Random) -> Storages:
+    return slots(rng, 5), slots(rng, 200)
+
+
+@pytest.mark.parametrize("change", [lost, slots_changed, grown])
+async def test_storage_that_becomes_what_it_was_is_whole(change: Callable[[Random], Storages]) -> None:
+    # Given a contract whose storage becomes another one, beside one with a few slots
+    rng = Random(2)
+    contract, small = StatedAccount(rng.randbytes(32), 1), StatedAccount(rng.randbytes(32), 1)
+    first, second = (
+        built([replace(contract, storage=storage), replace(small, storage=slots(rng, 3))]) for storage in change(rng)
+    )
+    disk = MemoryDisk()
+    datadir = lying_on(disk, D)
+    await sync_moving(datadir, [first])
+    whole = disk.copy()
+    disk.journal.clear()
+
+    def has_begun() -> bool:
+        return any(write.path.name == "storage" and write.changes for write in disk.journal)
+
+    # When that has begun, and the next pivot has the storage from before
+    assert await sync_moving(datadir, [second, first], has_begun) is first
+    await assert_holds(datadir, first)
+    # Then that is whole, and also when it was stopped at any write, and notes of it were lost.
+    for count in [number for number, write in enumerate(disk.journal, 1) if write.changes]:
+        writes = disk.journal[:count]
+        for left in (whole.after(writes), whole.after_loss(writes, "ledger")):
+            await sync_moving(lying_on(left, D), [first])
+            await assert_holds(lying_on(left, D), first)
+
+
+def some_crowd(rng: Random) -> list[StatedAccount]:
+    """Accounts that ever exist, with the storage that they have at first: many share their first nibbles."""
+    starts = [rng.randbytes(2) for _ in range(3)]
+    shared = [some_storage(rng, 20) for _ in range(2)]
+    found = []
+    for _ in range(rng.choice((8, 30))):
+        start = rng.choice(starts)[: rng.choice((0, 1, 2, 2, 2))]
+        storage = rng.choice(({}, some_storage(rng, 5), some_storage(rng, 24), rng.choice(shared)))
+        code = rng.randbytes(5) if rng.random() < 0.2 else b""
+        found.append(StatedAccount(start + rng.randbytes(32 - len(start)), 1, storage=storage, code=code))
+    return found
+
+
+def some_of(rng: Random, accounts: Sequence[StatedAccount]) -> list[StatedAccount]:
+    """A state: whole crowds are missing, and single accounts; some have other storage than at first, or none."""
+    depth = rng.choice((0, 1, 1, 2, 2, 3))
+    there = {account.key.hex()[:depth]: rng.random() < 0.5 for account in accounts}
+    found = []
+    for account in accounts:
+        if not there[account.key.hex()[:depth]] or rng.random() < 0.1:
+            continue
+        if rng.random() < 0.2:
+            storage = rng.choice(({}, changed_storage(rng, dict(account.storage)), some_storage(rng, 20)))
+            account = replace(account, storage=storage)
+        found.append(account)
+    return found or [accounts[0]]
+
+
+async def go_on(rng: Random, left: MemoryDisk, views: Sequence[StateView]) -> None:
+    """From whatever is left on a disk, a sync of any states ends with exactly the last one."""
+    pivots = [rng.choice(views) for _ in range(rng.choice((1, 1, 2, 3)))]
+    chance = rng.choice((0.05, 0.3, 1.0))
+    last = await sync_moving(lying_on(left, D), pivots, lambda: rng.random() < chance)
+    await assert_holds(lying_on(left, D), last)
+
+
+async def come_and_go(seed: int, stops: int) -> None:
+    """Move the pivot through states of a crowd; then stop that at random writes, in three ways, and let each go on."""
+    rng = Random(seed)
+    accounts = some_crowd(rng)
+    views = [built(state) for state in (accounts, *(some_of(rng, accounts) for _ in range(STATES - 1)))]
+    chance = rng.choice((0.02, 0.1, 0.5, 1.0))
+    disk = MemoryDisk()
+    datadir = lying_on(disk, D)
+    begin = rng.randrange(3)
+    if begin == 0:  # as following leaves it: what the pages hold was never owed
+        fill(datadir, accounts, NETWORK, lambda root: head_header(root, 1))
+    whole = disk.copy()
+    disk.journal.clear()
+    if begin == 1:
+        await sync_moving(datadir, views[:1])
+    last = await sync_moving(datadir, views, lambda: rng.random() < chance)
+    await assert_holds(datadir, last)
+    for _ in range(stops):
+        writes = disk.journal[: rng.randint(1, len(disk.journal))]
+        for left in (whole.after(writes), whole.after_power_cut(writes, rng), whole.after_lost_log(writes, rng)):
+            await go_on(rng, left, views)
+
+
+async def many_come_and_go(seeds: Sequence[int], stops: int) -> None:
+    for seed in seeds:
+        with nothing_waits(seed), mock.patch("ethsync.sync.reconcile.DEBTS_AT_ONCE", Random(seed).choice((1, 2, 99))):
+            try:
+                await come_and_go(seed, stops)
+            except BaseException as error:
+                error.add_note(f"seed {seed}")
+                raise
+
+
+@pytest.mark.parametrize("first", range(0, 20, 10))
+async def test_accounts_come_and_go(first: int) -> None:
+    await many_come_and_go(range(first, first + 10), 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(1000, 2000, 25))
+async def test_a_thousand_crowds_come_and_go(first: int) -> None:
+    await many_come_and_go(range(first, first + 25), 4)
