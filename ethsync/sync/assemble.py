@@ -156,12 +156,20 @@ def _proven_groups(gap: Gap, proven: Proven, rows: int, depth: int) -> tuple[int
     """The groups [first, last) of a proof that are whole pages of the gap; `rows`: leaves that are complete."""
     carried = 0 if gap.carry is None else len(gap.carry)
     last = int(np.searchsorted(proven.groups, rows - carried, side="right")) - 1
-    first = 1 if proven.open_left else 0
+    # Under another state root than that of the leaves in hand, none of these need be left of their page.
+    first = 1 if proven.open_left or _is_in_hand(gap, proven, depth) else 0
     if first < last and path_of(proven.leaves.key(int(proven.groups[first])), depth).first < gap.origin:
         first += 1
     if first < last and path_of(proven.leaves.key(int(proven.groups[last - 1])), depth).end > gap.end:
         last -= 1
     return first, last
+
+
+def _is_in_hand(gap: Gap, proven: Proven, depth: int) -> bool:
+    """Whether leaves in hand are under the path of the first that are proven."""
+    if gap.carry is None or not len(gap.carry) or not len(proven.leaves):
+        return False
+    return path_of(gap.carry.key(-1), depth) == path_of(proven.leaves.key(0), depth)
 
 
 def _cut_pages(leaves: Leaves, first: int, last: int, depth: int, gap: Gap) -> list[Page]:

@@ -94,16 +94,18 @@ async def test_a_contract_that_comes_back_in_a_larger_page_keeps_its_storage(cro
     await assert_holds(datadir, crowd.back)
 
 
-@pytest.mark.parametrize("first", range(0xE0, 0xE8))
-async def test_accounts_in_hand_that_are_gone_in_the_next_state_leave_nothing(first: int) -> None:
-    # Given accounts in the middle of a page, all contracts, that come with the first answer
-    rng = Random(first)
-    start = [StatedAccount(bytes([16 * number]) + rng.randbytes(31), 1) for number in range(12)]
-    in_hand = [StatedAccount(bytes([k]) + rng.randbytes(31), 1, storage=slots(rng, 20)) for k in range(first, 0xE8)]
-    rest = [StatedAccount(bytes([k]) + rng.randbytes(31), 1) for k in (0xEF, 0xF0, 0xF1, 0xF2)]
-    before, after = built([*start, *in_hand, *rest]), built([*start, *rest])
+@pytest.mark.parametrize("size", range(200, 700, 100))
+async def test_accounts_in_hand_that_are_gone_in_the_next_state_leave_nothing(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given contracts in a page that the first answer, of this size, may end in
+    monkeypatch.setattr("tests.faults.reconciling.BUDGET", size)
+    rng = Random(4)
+    contracts = [StatedAccount(bytes([k]) + rng.randbytes(31), 1, storage=slots(rng, 20)) for k in range(0x70, 0x76)]
+    others = [StatedAccount(bytes([k]) + rng.randbytes(31), 1) for k in (0x10, 0x20, 0x7A, 0x7B, 0x80, 0x90)]
+    before, after = built([*contracts, *others]), built(others)
     datadir = lying_on(MemoryDisk(), D)
-    # When they are gone in the state in which the page is finished, then they leave nothing.
+    # When they are gone in the state in which the page is finished, then nothing is left of them.
     assert await sync_moving(datadir, [before, after], lambda: True) is after
     await assert_holds(datadir, after)
 
