@@ -13,7 +13,7 @@ from ethsync.errors import DatadirBusy
 from ethsync.state.pages import KEY_SPACE
 from ethsync.store.datadir import Datadir, free_bytes, open_datadir
 from ethsync.store.headers import HeaderStore
-from ethsync.store.schema import BUNDLE, CODE, FACT_HEALED, FACT_MIXED, RECORD, decode_record
+from ethsync.store.schema import FACT_CODES, FACT_HEALED, FACT_MIXED, RECORD, decode_record
 from ethsync.sync.chain import stored_moves, stored_pivot
 from ethsync.sync.resume import missing_codes, read_kept
 from ethsync.sync.snap import stored_verdict
@@ -70,13 +70,12 @@ def collect(datadir: Datadir, now: float) -> dict[str, Any]:
             "page_depth": kept.depth,
         },
         "storage": {
-            "bundles": sum(1 for _ in datadir.bundles.scan(BUNDLE, keys_only=True)),
             "big_contracts": sum(record.complete for record in records),
             "big_contracts_begun": sum(not record.complete for record in records),
             "contracts_missing": sum(len(debt.contracts) for debt in kept.debts),
         },
         "codes": {
-            "stored": sum(1 for _ in datadir.codes.scan(CODE, keys_only=True)),
+            "stored": verified.codes if verified is not None else int(datadir.codes.get(FACT_CODES) or b"0"),
             "missing": len(missing_codes(datadir, kept.debts)),
         },
         "pages_in_debt": len(kept.debts),
@@ -176,8 +175,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         return lines
     lines += [
         f"accounts   {accounts['stored']:,} stored, {100 * accounts['key_space']:.2f} % of the key space, "
-        f"{accounts['ranges_missing']} ranges missing",
-        f"storage    {storage['bundles']:,} bundles and {storage['big_contracts']:,} big contracts stored, "
+        f"{several(accounts['ranges_missing'], 'range', 'ranges')} missing",
+        f"storage    {storage['big_contracts']:,} big contracts stored, "
         f"{storage['big_contracts_begun']} begun; {storage['contracts_missing']:,} contracts missing",
         f"bytecodes  {codes['stored']:,} stored, {codes['missing']:,} of stored accounts missing",
         *_healing_lines(facts["healing"]),

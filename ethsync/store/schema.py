@@ -56,6 +56,7 @@ FACT_HEALED = FACT + b"healed"
 """Share of the key space that is proven equal to the pivot's, 0 to 1 in decimal digits, while accounts are healed."""
 FACT_TOP = FACT + b"top"
 FACT_FLOOR = FACT + b"floor"
+FACT_CODES = FACT + b"codes"
 """Number of the lowest header that is wanted, in decimal digits."""
 
 

@@ -15,7 +15,7 @@ from ethsync.kernels import keccak
 from ethsync.peers.track import Outcome, RequestKind
 from ethsync.state.columns import row_bytes
 from ethsync.state.replies import scan_blobs
-from ethsync.store.schema import CODE
+from ethsync.store.schema import CODE, FACT_CODES
 from ethsync.store.writer import Write, Writer
 from ethsync.sync.fingerprints import Fingerprints
 from ethsync.sync.shortage import count_of
@@ -87,6 +87,7 @@ class CodeStage:
         self._claimed: set[bytes] = set()
         self._stored = Fingerprints()
         self._writing: set[bytes] = set()
+        self._written = int(datadir.codes.get(FACT_CODES) or b"0")
         self._average = float(LIKELY_CODE)
         self._out: set[CodeJob] = set()
         self._uncertain: dict[bytes, int] = {}
@@ -224,7 +225,9 @@ class CodeStage:
         self.counters.items += len(found)
         self.counters.bytes += size
         self._writing.update(found)
+        self._written += len(found)
         puts = [(CODE + digest, code) for digest, code in found.items()]
+        puts.append((FACT_CODES, b"%d" % self._written))
         written = partial(self._writing.difference_update, tuple(found))
         await self._writer.write(Write(self._datadir.codes, puts, done=written))
         self._stored.update(found)

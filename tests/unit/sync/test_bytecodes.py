@@ -12,7 +12,7 @@ from ethsync.peers.track import Outcome
 from ethsync.state.pages import path_of
 from ethsync.store.datadir import Datadir
 from ethsync.store.leveldb import Database
-from ethsync.store.schema import CODE
+from ethsync.store.schema import CODE, FACT_CODES
 from ethsync.store.writer import Writer
 from ethsync.sync import bytecodes
 from ethsync.sync.bytecodes import CodeJob, CodeStage, prove_codes
@@ -94,6 +94,23 @@ async def test_a_code_that_several_pages_owe_is_asked_for_once(
     assert stage.done
     await written(writer, datadir)
     assert dict(datadir.codes.scan(CODE)) == by_hash(*CODES[:2])
+    assert datadir.codes.get(FACT_CODES) == b"2"
+
+
+async def test_how_many_codes_are_stored_is_counted_on_from_an_earlier_run(
+    datadir: Datadir, writer: Writer, stage: CodeStage
+) -> None:
+    stage.owe(owing(0, 4), HASHES)
+    await stage.process(stage.take(1 << 20), messages.blobs(1, CODES[1:]))
+    await written(writer, datadir)
+    again = CodeStage(datadir, writer, trio.CapacityLimiter(1), Counters(), DebtBook(datadir, writer))
+    again.resumed = True
+    page = owing(1, 4)
+    await again.look_up(HASHES)
+    again.owe(page, HASHES)
+    await again.process(again.take(1 << 20), messages.blobs(1, CODES[:1]))
+    await written(writer, datadir)
+    assert datadir.codes.get(FACT_CODES) == b"4"
 
 
 async def test_codes_that_were_left_out_are_asked_for_again(stage: CodeStage) -> None:
