@@ -22,9 +22,9 @@ SMALL_SPEC = SyntheticSpec(accounts=500, contracts=40, slots=900, codes=25, seed
 CLOCK_RATE = 10
 """Seconds of the test's clock per real second: what takes time takes so much longer, as seen by timeouts."""
 
-IDLE = 0.01
+IDLE = 0.003
 """Real seconds without anything to do after which the next deadline comes at once: many times what a message takes on
-the loopback interface."""
+the loopback interface. Little is lost should one take longer: the next deadline is the meter's, half a second away."""
 
 
 @pytest.fixture(scope="session")

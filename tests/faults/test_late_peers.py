@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import trio
-from trio.testing import MockClock
 
 from ethsync.peers.rtt import CAP
 from ethsync.serve import lies
@@ -23,14 +21,8 @@ TARDY = replace(PROFILES["slow"], name="tardy", delay=CAP + 5)
 ACCOUNTS = frozenset({SnapMessage.ACCOUNT_RANGE})
 
 
-@pytest.fixture
-def fast_clock() -> trio.abc.Clock:
-    """A hundred seconds of the test's clock per real second: every answer takes more than half a minute."""
-    return MockClock(rate=100)
-
-
 async def test_a_peer_that_is_always_too_late_is_enough(
-    small_state: StateView, tmp_path: Path, fast_clock: trio.abc.Clock
+    small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
 ) -> None:
     synced, (host,) = await sync(small_state, tmp_path / "d", TARDY, patience=120)
     await assert_state(synced, small_state, tmp_path / "d")
@@ -43,7 +35,7 @@ async def test_a_peer_that_is_always_too_late_is_enough(
 
 
 async def test_a_peer_that_is_a_little_too_late_at_first_gets_the_time_it_needs(
-    small_state: StateView, tmp_path: Path, fast_clock: trio.abc.Clock
+    small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
 ) -> None:
     synced, _ = await sync(small_state, tmp_path / "d", replace(TARDY, delay=CAP / 2 + 2), patience=120)
     await assert_state(synced, small_state, tmp_path / "d")
@@ -52,7 +44,7 @@ async def test_a_peer_that_is_a_little_too_late_at_first_gets_the_time_it_needs(
     assert outcomes["accounts disconnected"] == outcomes["accounts empty"] == 0
 
 
-async def test_a_late_lie_is_caught(small_state: StateView, tmp_path: Path, fast_clock: trio.abc.Clock) -> None:
+async def test_a_late_lie_is_caught(small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock) -> None:
     # Given a peer whose first answer comes late and is a lie, and one that has something to give only then
     liar = Liar(lies.changed_value, 1)
     profile = replace(PROFILES["geth"], name="liar", kinds=ACCOUNTS, lie=liar, delay=CAP / 2 + 2)
@@ -72,7 +64,7 @@ async def test_a_late_lie_is_caught(small_state: StateView, tmp_path: Path, fast
 
 
 async def test_an_answer_that_comes_after_others_have_given_the_same_is_dropped(
-    small_state: StateView, tmp_path: Path, fast_clock: trio.abc.Clock
+    small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
 ) -> None:
     # Given a peer that is asked first and answers late, and one that does all the work, slowly
     piecemeal = replace(PROFILES["geth"], name="piecemeal", delay=8.0, most_bytes=4_000)

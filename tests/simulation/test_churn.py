@@ -27,7 +27,7 @@ from tests.simulation.node import open_wires
 from tests.simulation.post import Post
 from tests.simulation.world import NETWORK, OURS, PORT, Citizen, Door, Manner, populate
 
-SPEC = SyntheticSpec(accounts=1_200, contracts=120, slots=3_600, codes=60, seed=11, code_bytes=300)
+SPEC = SyntheticSpec(accounts=1_200, contracts=120, slots=3_600, codes=60, seed=11, code_bytes=300, headers=20)
 HOSTS = 10
 HOUR = 3600.0
 LIFE = 20.0
@@ -69,7 +69,6 @@ class Visitor:
             await trio.sleep(LIFE)
 
 
-@pytest.mark.slow
 async def test_a_sync_that_is_cut_off_for_an_hour_goes_on_within_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, virtual_clock: MockClock
 ) -> None:
@@ -111,7 +110,6 @@ async def test_a_sync_that_is_cut_off_for_an_hour_goes_on_within_a_minute(
         await assert_state(synced, view, tmp_path / "node")
 
 
-@pytest.mark.slow
 async def test_a_sync_from_ten_peers_that_come_and_go_every_20_seconds_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, virtual_clock: MockClock
 ) -> None:
