@@ -33,7 +33,8 @@ from ethsync.state.view import StateView
 from ethsync.store.datadir import DATABASES, Datadir
 from ethsync.store.leveldb import Database
 from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, CODE, FORMAT_VERSION, STORAGE_PAGE, Format
-from ethsync.sync.chain import only_block
+from ethsync.sync.chain import Chain, move_pivot, only_block, open_chain
+from ethsync.sync.context import Pivot
 from ethsync.sync.progress import Progress
 from ethsync.sync.snap import SnapOptions, run_snap
 from ethsync.wire.enode import Enode
@@ -60,33 +61,44 @@ T = TypeVar("T")
 
 @dataclass
 class ServedConnection(StubConnection):
-    """The other side has one state and its header, and sends at most so many bytes of it at a time."""
+    """The other side has states of which it keeps the newest two, and sends at most so many bytes of them at a time."""
 
-    view: StateView | None = None
+    states: ServedStates = field(default_factory=lambda: ServedStates(window=2))
+    head: StateView | None = None
+    """What has its header."""
     most_bytes: int = 1 << 20
+    answered: trio.Event = field(default_factory=trio.Event)
+    """Set with each answer about the state, and replaced."""
     asked: Counter[int] = field(default_factory=Counter)
     """Requests by message."""
     traffic: Counter[int] = field(default_factory=Counter)
     """Bytes of requests and replies by message of the request."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        assert self.view is not None
-        self._states = ServedStates(self.view)
+    def serve(self, view: StateView) -> None:
+        """Have this state, which is that of the head."""
+        self.head = view
+        self.states.add(view)
+
+    async def answers(self, number: int) -> None:
+        """Wait until so many more requests about the state were answered."""
+        for _ in range(number):
+            await self.answered.wait()
 
     async def send(self, capability: str, code: int, payload: bytes) -> None:
         """Take a request, and answer."""
         await trio.lowlevel.checkpoint()
         if capability == "eth":
-            assert self.view is not None
-            headers = BlockHeaders(peek_request_id(payload), (self.view.header.raw,))
+            assert self.head is not None
+            headers = BlockHeaders(peek_request_id(payload), (self.head.header.raw,))
             self.arrive("eth", EthMessage.BLOCK_HEADERS, headers.encode())
             return
         request = REQUEST_DECODERS[SnapMessage(code)](payload)
-        reply = serve(self._states, replace(request, response_bytes=min(request.response_bytes, self.most_bytes)))
+        reply = serve(self.states, replace(request, response_bytes=min(request.response_bytes, self.most_bytes)))
         self.asked[code] += 1
         self.traffic[code] += len(payload) + len(reply.payload)
         self.arrive(capability, reply.message, reply.payload)
+        answered, self.answered = self.answered, trio.Event()
+        answered.set()
 
 
 def lying_on(disk: MemoryDisk, path: Path) -> Datadir:
@@ -183,7 +195,18 @@ def all_is_small() -> Iterator[None]:
 
 async def bring_to(view: StateView, datadir: Datadir, most_bytes: int = 1 << 20) -> ServedConnection:
     """Sync this state into databases, from whatever they hold. Returns what was asked of the peer."""
-    connection = ServedConnection(view=view, most_bytes=most_bytes)
+    return (await bring_along([(0, view)], datadir, most_bytes))[0]
+
+
+async def bring_along(
+    moves: Sequence[tuple[int, StateView]], datadir: Datadir, most_bytes: int = 1 << 20
+) -> tuple[ServedConnection, StateView]:
+    """Sync states into databases, from whatever they hold: the pivot moves to each after so many answers more.
+
+    Returns what was asked of the peer, and the state of the last pivot: a sync may be at its end before all moves.
+    """
+    connection, reached = ServedConnection(most_bytes=most_bytes), [moves[0][1]]
+    connection.serve(moves[0][1])
 
     async def run_finding(
         pool: PeerPool, finding: Finding, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -198,10 +221,29 @@ async def bring_to(view: StateView, datadir: Datadir, most_bytes: int = 1 << 20)
         datadir.lay_over()
         yield datadir
 
-    options = SnapOptions(NETWORK, [], only_block(view.header.hash), datadir.path, 0, PATIENCE)
+    async def move(pivot: Pivot) -> None:
+        for answers, view in moves[1:]:
+            await connection.answers(answers)
+            async with pivot.lock:
+                if pivot.is_whole:
+                    return
+                connection.serve(view)
+                reached.append(view)
+                move_pivot(datadir, view.header)
+                pivot.move(view.header)
+
+    @asynccontextmanager
+    async def open_moving_chain(*args: Any, **options: Any) -> AsyncIterator[Chain]:
+        async with open_chain(*args, **options) as chain, trio.open_nursery() as nursery:
+            nursery.start_soon(move, chain.pivot)
+            yield chain
+            nursery.cancel_scope.cancel()
+
+    options = SnapOptions(NETWORK, [], only_block(moves[0][1].header.hash), datadir.path, 0, PATIENCE)
     with (
         mock.patch("ethsync.sync.snap.run_finding", run_finding),
         mock.patch("ethsync.sync.snap.open_datadir", open_datadir),
+        mock.patch("ethsync.sync.snap.open_chain", open_moving_chain),
     ):
         await run_snap(options, Progress(trio.current_time()))
-    return connection
+    return connection, reached[-1]

@@ -1,11 +1,12 @@
 """Any state becomes any other: sync A, heal to B, and what is stored is what B is when it is built from nothing.
 
-Also when the process is killed, or the power fails, at any write of either sync, and another one goes on from there.
+Also when the process is killed, or the power fails, at any write of either sync, and another one goes on from there;
+and when the pivot moves from state to state while a sync is under way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,7 @@ from ethsync.serve.small_state import StatedAccount
 from ethsync.state.view import StateView
 from ethsync.store.schema import FACT_MIXED, FACT_VERIFIED
 from ethsync.sync.debts import open_debts
-from tests.faults.at_once import all_is_small, bring_to, built, lying_on, nothing_waits, whole
+from tests.faults.at_once import all_is_small, bring_along, bring_to, built, lying_on, nothing_waits, whole
 from tests.faults.changing_states import changed, some_account
 from tests.oracles.memory_disk import MemoryDisk, Write
 
@@ -132,21 +133,56 @@ def told(seed: int) -> Iterator[None]:
         raise
 
 
-async def become_others(first: int, sizes: tuple[int, ...], path: Path) -> None:
+async def follow(rng: Random, sizes: tuple[int, ...], path: Path) -> None:
+    # Given a chain of states,
+    states = [of([some_account(rng) for _ in range(rng.choice(sizes))])]
+    while len(states) < 4:
+        states.append(of(other(rng, states[-1].accounts)))
+    # when the pivot moves along it while a sync is under way, between any two answers, then it ends with the last;
+    disk = MemoryDisk()
+    await assert_leads(rng, disk, path, states)
+    # when it is stopped at any write, and other pivots come then, older ones too, then it ends with the last of these.
+    for _ in range(STOPS):
+        await assert_leads(rng, left(rng, disk.journal), path, rng.choices(states, k=rng.choice((1, 2, 3))))
+
+
+async def assert_leads(rng: Random, disk: MemoryDisk, path: Path, states: list[Built]) -> None:
+    """What is on the disk becomes the last of these states that the pivot reaches before all of one is there."""
+    moves = [(rng.choice((0, 1, 2, 4, 8, 16)), state.view) for state in states]
+    _, reached = await bring_along(moves, lying_on(disk, path), some_bytes(rng))
+    assert_is(disk, path, next(state for state in states if state.view is reached))
+
+
+Case = Callable[[Random, tuple[int, ...], Path], Awaitable[None]]
+
+
+async def goes_through(case: Case, first: int, sizes: tuple[int, ...], path: Path) -> None:
     for seed in range(first, first + AT_ONCE):
         with told(seed), nothing_waits(seed), all_is_small():
-            await become(Random(seed), sizes, path)
+            await case(Random(seed), sizes, path)
 
 
 @pytest.mark.parametrize("first", range(0, 400, AT_ONCE))
 async def test_a_state_becomes_any_other_wherever_it_is_stopped(
     first: int, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    await become_others(first, FEW, tmp_path)
+    await goes_through(become, first, FEW, tmp_path)
+
+
+@pytest.mark.parametrize("first", range(5000, 5060, AT_ONCE))
+async def test_a_pivot_may_move_at_any_moment(first: int, tmp_path: Path, autojump_clock: MockClock) -> None:
+    await goes_through(follow, first, FEW, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # some 10 s where nobody else works
 @pytest.mark.parametrize("first", range(1000, 1400, AT_ONCE))
 async def test_many_larger_states_become_others(first: int, tmp_path: Path, autojump_clock: MockClock) -> None:
-    await become_others(first, MANY, tmp_path)
+    await goes_through(become, first, MANY, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("first", range(6000, 6400, AT_ONCE))
+async def test_larger_states_whose_pivot_moves(first: int, tmp_path: Path, autojump_clock: MockClock) -> None:
+    await goes_through(follow, first, MANY, tmp_path)
