@@ -11,8 +11,8 @@ MEMORY = Path("/dev/shm")
 """A file system in memory on any Linux. A new data directory forces dozens of small files to the disk, which is nearly
 all the time that it takes; here that takes none."""
 
-ROOM = 2 << 30
-"""Bytes that must be free there: three times what all tests leave. Containers have 64 MB unless told otherwise."""
+ROOM = 1 << 30
+"""Bytes that must be free there: ten times what tests hold at once. Containers have 64 MB unless told otherwise."""
 
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # pytest's way to say where `tmp_path` is to be
