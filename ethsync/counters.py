@@ -16,7 +16,7 @@ class Counters:
     kept_bytes: int = 0
     """Of `bytes`, those that an earlier run had stored."""
     owed: int = 0
-    """Things known to be missing: contracts without storage, codes; for accounts the ranges in flight."""
+    """Things known to be missing and asked for: contracts without storage, codes, headers."""
     in_flight: int = 0
     started: float | None = None
     ended: float | None = None

@@ -53,6 +53,8 @@ def collect(datadir: Datadir, now: float) -> dict[str, Any]:
     kept = read_kept(datadir)
     sweep = Sweep(((marker.origin, marker.end) for marker in kept.markers), kept.depth)
     records = [decode_record(value) for _, value in datadir.ledger.scan(RECORD)]
+    # Other accounts, or what these become in the block's state, may lack more.
+    least = 0 if sweep.done and datadir.accounts.get(FACT_MIXED) is None else None
     return {
         "datadir": str(datadir.path),
         "network": datadir.format.network,
@@ -72,11 +74,11 @@ def collect(datadir: Datadir, now: float) -> dict[str, Any]:
         "storage": {
             "big_contracts": sum(record.complete for record in records),
             "big_contracts_begun": sum(not record.complete for record in records),
-            "contracts_missing": sum(len(debt.contracts) for debt in kept.debts),
+            "contracts_missing": sum(len(debt.contracts) for debt in kept.debts) or least,
         },
         "codes": {
             "stored": verified.codes if verified is not None else int(datadir.codes.get(FACT_CODES) or b"0"),
-            "missing": len(missing_codes(datadir, kept.debts)),
+            "missing": len(missing_codes(datadir, kept.debts)) or least,
         },
         "pages_in_debt": len(kept.debts),
         "disk_bytes": sum(file.stat().st_size for file in datadir.path.rglob("*") if file.is_file()),
@@ -111,11 +113,16 @@ def running_lines(path: str, said: dict[str, Any], now: float) -> list[str]:
     lines += [
         f"accounts   {accounts['stored']:,} stored, {100 * accounts['key_space']:.2f} % of the key space",
         f"storage    {storage['slots']:,} slots of {storage['contracts']:,} contracts stored; "
-        f"{storage['contracts_missing']:,} contracts missing",
-        f"bytecodes  {codes['stored']:,} stored, {codes['missing']:,} missing",
+        f"{_missing(storage['contracts_missing'], 'contracts')}",
+        f"bytecodes  {codes['stored']:,} stored, {_missing(codes['missing'], 'of stored accounts')}",
         *_healing_lines(said["healing"]),
     ]
     return [*lines, printable(said["trouble"])] if said["trouble"] else lines
+
+
+def _missing(count: int | None, what: str) -> str:
+    """How many are known to be missing."""
+    return "it is not known how many are missing" if count is None else f"{count:,} {what} missing"
 
 
 def _healing(datadir: Datadir) -> dict[str, Any] | None:
@@ -177,8 +184,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"accounts   {accounts['stored']:,} stored, {100 * accounts['key_space']:.2f} % of the key space, "
         f"{several(accounts['ranges_missing'], 'range', 'ranges')} missing",
         f"storage    {storage['big_contracts']:,} big contracts stored, "
-        f"{storage['big_contracts_begun']} begun; {storage['contracts_missing']:,} contracts missing",
-        f"bytecodes  {codes['stored']:,} stored, {codes['missing']:,} of stored accounts missing",
+        f"{storage['big_contracts_begun']} begun; {_missing(storage['contracts_missing'], 'contracts')}",
+        f"bytecodes  {codes['stored']:,} stored, {_missing(codes['missing'], 'of stored accounts')}",
         *_healing_lines(facts["healing"]),
         "not verified yet: run the same `ethsync snap` again to continue",
     ]

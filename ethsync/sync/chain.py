@@ -161,6 +161,7 @@ class Mover:
         if self.pivot is not None:
             self.pivot.move(header)
             self.context.progress.pivot_moves += 1
+            self.context.progress.doubtful = True
 
     def went_stale(self) -> None:
         """Peers have nothing of the chosen block any more."""

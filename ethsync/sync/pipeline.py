@@ -71,6 +71,6 @@ async def _open_stages(context: SyncContext, pivot: Pivot, kept: Kept) -> tuple[
     progress.accounts.items = progress.accounts.kept_items = sum(marker.leaves for marker in kept.markers)
     progress.accounts.bytes = sum(marker.size for marker in kept.markers)
     codes.resumed = bool(kept.markers)
-    mixed = datadir.accounts.get(FACT_MIXED) is not None
+    mixed = progress.doubtful = datadir.accounts.get(FACT_MIXED) is not None
     await take_up(kept.debts, storage, codes, debts, b"" if mixed else pivot.root)
     return storage, codes, accounts

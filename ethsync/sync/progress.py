@@ -92,6 +92,10 @@ class Progress:
     accounts: Counters = field(default_factory=Counters)
     storage: Counters = field(default_factory=Counters)
     """`items` are slots; `owed` counts contracts whose storage is not stored yet."""
+    parked: int = 0
+    """Contracts whose storage is owed besides, and not asked for before their accounts have been healed."""
+    doubtful: bool = False
+    """Whether stored accounts may be others than the pivot's, or what they owe has not all been counted."""
     contracts: int = 0
     """Contracts whose storage is stored."""
     codes: Counters = field(default_factory=Counters)
@@ -132,3 +136,21 @@ class Progress:
     """How many steps were taken in this run."""
     trouble: str = ""
     """A sentence about what is wrong right now, such as why no peer is connected; empty if nothing is."""
+
+    @property
+    def all_named(self) -> bool:
+        """Whether all accounts of the pivot's state are stored, and what they name is counted."""
+        return self.phase in (Phase.VERIFYING, Phase.DONE) or (self.key_space == 1.0 and not self.doubtful)
+
+    @property
+    def missing_contracts(self) -> int | None:
+        """Contracts whose storage is known to be missing, None if none is and that need not be all."""
+        return self._known(self.storage.owed + self.parked)
+
+    @property
+    def missing_codes(self) -> int | None:
+        """The same of codes."""
+        return self._known(self.codes.owed)
+
+    def _known(self, owed: int) -> int | None:
+        return owed if owed or self.all_named else None

@@ -138,6 +138,7 @@ async def _pay(context: SyncContext, pivot: Pivot) -> None:
     storage = StorageStage(root, context.datadir, context.writer, context.limiter, context.progress, debts)
     codes = CodeStage(context.datadir, context.writer, context.limiter, context.progress.codes, debts)
     codes.resumed = True
+    context.progress.parked = 0
     after = b""
     while pivot.root == root:
         owed = await trio.to_thread.run_sync(_read_debts, context.datadir, after, limiter=context.limiter)
@@ -145,6 +146,8 @@ async def _pay(context: SyncContext, pivot: Pivot) -> None:
             break
         after = owed[-1].path.stored
         await take_up(owed, storage, codes, debts, root)
+        if pivot.root == root:
+            context.progress.doubtful = len(owed) == DEBTS_AT_ONCE
 
         async def move(new: bytes) -> None:
             codes.move()

@@ -203,6 +203,7 @@ def _count(progress: Progress, verified: Verified) -> None:
     ):
         fetched = stage.items - stage.kept_items
         stage.items, stage.kept_items = total, max(0, total - fetched) * went_on
+        stage.owed = 0
     progress.contracts = verified.contracts
 
 

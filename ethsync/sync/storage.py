@@ -289,6 +289,7 @@ class StorageStage:
             big = self.big.park(each)
             self._healing -= big is not None and big.healing
             self._unstored -= 1
+            self._progress.parked += 1
             each.page.unbundled -= 0 if big is not None and big.declared else 1
         proven = [each for each in waiting if each not in parked]
         if proven:

@@ -49,8 +49,12 @@ def summary(progress: Progress, moves_before: int, now: float) -> dict[str, Any]
         "healing": {"equal": progress.healed} if progress.phase is Phase.HEALING else None,
         "headers": {"held": headers.items, "left": headers.owed},
         "accounts": {"stored": accounts.items, "bytes": accounts.bytes, "key_space": progress.key_space},
-        "storage": {"slots": storage.items, "contracts": progress.contracts, "contracts_missing": storage.owed},
-        "codes": {"stored": codes.items, "missing": codes.owed},
+        "storage": {
+            "slots": storage.items,
+            "contracts": progress.contracts,
+            "contracts_missing": progress.missing_contracts,
+        },
+        "codes": {"stored": codes.items, "missing": progress.missing_codes},
         "peers": len(progress.peers),
         "trouble": progress.trouble or None,
     }

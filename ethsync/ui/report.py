@@ -65,13 +65,14 @@ def build_report(
 
 
 def _stages(progress: Progress, now: float) -> dict[str, Any]:
+    done = progress.phase is Phase.DONE
     return {
-        "accounts": _stage(progress.accounts, now),
-        "storage": _stage(progress.storage, now),
-        "bytecodes": _stage(progress.codes, now),
-        "headers": _stage(progress.headers, now),
-        "healing": _stage(progress.healing, now),
-        "verification": _stage(progress.verification, now),
+        "accounts": _stage(progress.accounts, now, 0 if progress.all_named else None),
+        "storage": _stage(progress.storage, now, progress.missing_contracts),
+        "bytecodes": _stage(progress.codes, now, progress.missing_codes),
+        "headers": _stage(progress.headers, now, progress.headers.owed if progress.headers.items or done else None),
+        "healing": _stage(progress.healing, now, 0 if done or progress.phase is Phase.VERIFYING else None),
+        "verification": _stage(progress.verification, now, 0 if done else None),
     }
 
 
@@ -124,7 +125,7 @@ def _machine(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _stage(stage: Counters, now: float) -> dict[str, Any]:
+def _stage(stage: Counters, now: float, missing: int | None) -> dict[str, Any]:
     """Return one stage; its rates count what this run did."""
     seconds = None if stage.started is None else (now if stage.ended is None else stage.ended) - stage.started
     return {
@@ -132,7 +133,7 @@ def _stage(stage: Counters, now: float) -> dict[str, Any]:
         "kept_items": stage.kept_items,
         "bytes": stage.bytes,
         "kept_bytes": stage.kept_bytes,
-        "missing": stage.owed,
+        "missing": missing,
         "seconds": _rounded(seconds),
         "items_per_s": _ratio(stage.items - stage.kept_items, seconds),
         "bytes_per_s": _ratio(stage.bytes - stage.kept_bytes, seconds),

@@ -9,6 +9,7 @@ from random import Random
 import pytest
 import trio
 
+from ethsync.commands.status import collect
 from ethsync.errors import StateUnavailable
 from ethsync.serve.profiles import PROFILES
 from ethsync.state.pages import path_of
@@ -158,3 +159,27 @@ async def test_a_root_that_nobody_serves_any_more_ends_the_sync_and_keeps_everyt
     synced, (host,) = await sync(state, tmp_path / "d", LITTLE)
     await assert_state(synced, state, tmp_path / "d")
     assert watch.total_leaf_bytes + host.watch.total_leaf_bytes <= 1.02 * whole + 2 * WINDOW
+
+
+@pytest.mark.parametrize(("profile", "lacks"), [("no-storage", "storage"), ("no-codes", "codes")])
+async def test_a_sync_that_ends_early_says_how_much_is_missing(
+    profile: str, lacks: str, small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
+) -> None:
+    # Given a peer that does not serve all, when the sync has given up
+    synced, _ = await sync(small_state, tmp_path / "d", profile)
+    assert isinstance(synced.error, StateUnavailable)
+    # Then it has counted the same as whoever looks at the disk.
+    with open_datadir(tmp_path / "d") as opened:
+        told = collect(opened, 0.0)
+    on_disk = {"storage": told["storage"]["contracts_missing"], "codes": told["codes"]["missing"]}
+    found = {"storage": synced.progress.missing_contracts, "codes": synced.progress.missing_codes}
+    assert found == {"storage": 0, "codes": 0} | {lacks: on_disk[lacks]}
+    assert on_disk[lacks] > 0
+
+
+async def test_where_accounts_are_missing_nobody_says_that_nothing_else_is(
+    small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
+) -> None:
+    synced, _ = await sync(small_state, tmp_path / "d", "no-accounts")
+    assert isinstance(synced.error, StateUnavailable)
+    assert (synced.progress.missing_contracts, synced.progress.missing_codes) == (None, None)

@@ -117,6 +117,7 @@ def test_people_read_the_same(path: Path, capsys: pytest.CaptureFixture[str]) ->
     text = capsys.readouterr().out
     assert "old; the pivot has moved 1 time\n" in text
     assert f"headers    {PAGE + 7:,} held, up to block {PAGE + 6}, all of them\n" in text
+    assert "begun; it is not known how many are missing\n" in text  # accounts of this block may name other storage
     assert "50.00 % of the key space proven equal to this one's\n" in text
     assert "not verified yet" in text
 
@@ -154,8 +155,9 @@ async def test_while_a_sync_runs_it_is_asked_what_it_says_of_itself(
             assert (running["block"]["number"], running["block"]["moves"], running["held"]) == (7, 5, 5)
             assert running["healing"] == {"equal": 0.25}
             assert running["headers"] == {"held": 8, "left": 1_016}
+            assert (running["storage"]["contracts_missing"], running["codes"]["missing"]) == (None, None)
             # When it goes on, then that is said soon.
-            progress.healed = 0.5
+            progress.healed, progress.storage.owed = 0.5, 1_234
             await wait_all_tasks_blocked()
             mock_clock.jump(INTERVAL)
             while (read_summary(path) or {})["healing"] != {"equal": 0.5}:
@@ -164,6 +166,7 @@ async def test_while_a_sync_runs_it_is_asked_what_it_says_of_itself(
     text = capsys.readouterr().out
     assert f"{path}: healing in process " in text
     assert "held       the whole state of block 5\nheaders    8 held, 1,016 left\naccounts   1,000 stored" in text
+    assert "0 contracts stored; 1,234 contracts missing\nbytecodes  0 stored, it is not known how many are" in text
     assert "50.00 % of the key space proven equal" in text
     assert text.endswith("no node answers\n")
 

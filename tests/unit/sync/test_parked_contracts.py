@@ -67,6 +67,7 @@ async def assert_parked(stage: StorageStage, page: PageDebt, datadir: Datadir, w
     """Nothing is asked for it any more, and nothing is said to be paid; what came of it is kept."""
     assert (stage.ready(), stage.done, page.unbundled) == (0, True, 0)
     assert page.storage == 1
+    assert stage._progress.missing_contracts == 1
     await writer.settle(datadir.ledger)
     assert datadir.ledger.get(account_key(PAID, PAGE)) is None
     record = stored_record(datadir, ACCOUNT)

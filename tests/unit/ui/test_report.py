@@ -78,6 +78,29 @@ def test_rates_are_of_what_this_run_did(finished: Progress) -> None:
     assert found["following"] is None
 
 
+def test_what_is_missing_of_an_interrupted_sync_is_a_number_only_where_one_is_known() -> None:
+    # Given a sync that has half of the accounts, some of which lack storage; all of their codes are there
+    progress = Progress(started=1000.0, phase=Phase.DOWNLOADING, key_space=0.5)
+    progress.storage.owed, progress.parked = 40, 2
+    progress.headers.items, progress.headers.owed = 100, 900
+
+    def missing() -> dict[str, int | None]:
+        return {name: stage["missing"] for name, stage in report(progress)["stages"].items()}
+
+    # Then it is known of these, and of headers; other accounts may lack what nobody knows.
+    unknown = dict.fromkeys(("accounts", "bytecodes", "healing", "verification"))
+    assert missing() == unknown | {"storage": 42, "headers": 900}
+    # When all accounts are there, then that no more codes are missing is known too,
+    progress.key_space = 1.0
+    assert missing() == unknown | {"accounts": 0, "storage": 42, "bytecodes": 0, "headers": 900}
+    # but not while they may be others in the pivot's state.
+    progress.doubtful = True
+    assert missing() == unknown | {"storage": 42, "headers": 900}
+    # Once everything is verified, nothing is.
+    finished = Progress(started=1000.0, phase=Phase.DONE, key_space=1.0, verified=1.0)
+    assert {stage["missing"] for stage in report(finished)["stages"].values()} == {0}
+
+
 def test_a_report_says_how_far_the_chain_was_followed(finished: Progress) -> None:
     finished.followed, finished.steps = Followed(1234, 1236, accounts=2_513, seconds=1.8), 40
     following = report(finished)["following"]
