@@ -14,7 +14,15 @@ all the time that it takes; here that takes none."""
 ROOM = 1 << 30
 """Bytes that must be free there: ten times what tests hold at once. Containers have 64 MB unless told otherwise."""
 
-if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+
+def _is_roomy(place: Path) -> bool:
+    """Whether files can be written there, and run: containers often forbid that."""
+    if not os.access(place, os.W_OK):
+        return False
+    return not os.statvfs(place).f_flag & os.ST_NOEXEC and shutil.disk_usage(place).free > ROOM
+
+
+if _is_roomy(MEMORY):
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # pytest's way to say where `tmp_path` is to be
 
 # A process starts in two thirds of the time if it finds its modules compiled, whatever the environment says about that.
