@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
+from shutil import copytree
 
+import pytest
 import trio
 
 from ethsync.peers.rtt import CAP
 from ethsync.serve import lies
 from ethsync.serve.profiles import PROFILES
+from ethsync.serve.small_state import StatedAccount
 from ethsync.state.view import StateView
 from ethsync.wire.snap import SnapMessage
+from tests.faults.states import create_demo_state, opened
 from tests.faults.syncing import assert_state, open_hosts, sync, sync_from
 from tests.faults.test_liars import Liar
 
 TARDY = replace(PROFILES["slow"], name="tardy", delay=CAP + 5)
 """Later than anybody is ever waited for."""
+
+HASTE = 5.0
+"""Seconds that a peer is waited for at the most, where many answers are late."""
 
 ACCOUNTS = frozenset({SnapMessage.ACCOUNT_RANGE})
 
@@ -82,3 +91,62 @@ async def test_an_answer_that_comes_after_others_have_given_the_same_is_dropped(
     await assert_state(synced, small_state, tmp_path / "d")
     assert synced.progress.dropped == []
     assert synced.progress.outcomes["accounts duplicate"] >= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Healing:
+    """A directory that holds a state, and another one, to which it is to be healed."""
+
+    datadir: Path
+    after: StateView
+
+
+@pytest.fixture
+async def healing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Healing]:
+    """Pages of a few leaves, of which many change, so that nodes are asked for again and again."""
+    monkeypatch.setattr("ethsync.state.pages.TARGET_LEAVES", 2)
+    monkeypatch.setattr("ethsync.peers.rtt.CAP", HASTE)
+    rng = Random(70)
+    before = [StatedAccount(rng.randbytes(32), 1) for _ in range(40)]
+    create_demo_state(tmp_path / "a", before)
+    create_demo_state(tmp_path / "b", [replace(each, balance=rng.randrange(2)) for each in before])
+    with opened(tmp_path / "a") as old, opened(tmp_path / "b") as new:
+        await sync(old, tmp_path / "d", "geth")
+        yield Healing(tmp_path / "d", new)
+
+
+async def test_nodes_that_are_always_too_late_are_enough(healing: Healing, quick_clock: trio.abc.Clock) -> None:
+    # Given how many nodes a healing needs
+    copytree(healing.datadir, healing.datadir.with_name("punctual"))
+    punctual, _ = await sync(healing.after, healing.datadir.with_name("punctual"), "geth")
+    # When every answer of the only peer comes after its time
+    synced, (host,) = await sync(healing.after, healing.datadir, replace(TARDY, delay=HASTE + 1), patience=60)
+    # Then the state is healed by late nodes, each of which is used once, on one connection all the while.
+    await assert_state(synced, healing.after, healing.datadir)
+    outcomes = synced.progress.outcomes
+    assert outcomes["trie nodes timeout"] >= outcomes["trie nodes served"] > 1
+    assert synced.progress.healing.items == punctual.progress.healing.items
+    assert synced.progress.dropped == []
+    assert host.watch.connections == 1
+
+
+async def test_nodes_that_come_after_others_have_brought_them_are_dropped(
+    healing: Healing, quick_clock: trio.abc.Clock
+) -> None:
+    # Given a peer that is asked first, whose answers are always too late, and one that begins to serve after that
+    piecemeal = replace(PROFILES["geth"], name="piecemeal", delay=1.0, most_bytes=1_000)
+    async with open_hosts(healing.after, replace(TARDY, delay=HASTE + 1), "besu") as hosts:
+        asked = hosts[0].watch.requested()
+
+        async def help_out() -> None:
+            await asked.wait()
+            hosts[1].server.profile = piecemeal
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(help_out)
+            synced = await sync_from(hosts, healing.datadir, patience=120)
+    # Then the state is healed, and late nodes that others had brought by then are nobody's fault.
+    await assert_state(synced, healing.after, healing.datadir)
+    assert synced.progress.outcomes["trie nodes timeout"] > 0
+    assert synced.progress.outcomes["trie nodes duplicate"] > 0
+    assert synced.progress.dropped == []
