@@ -15,11 +15,11 @@ from ethsync.fork_overrides import with_overrides
 from ethsync.headers.audit import audit_headers
 from ethsync.headers.rules import chain_rules
 from ethsync.networks import BUILT_IN, load_network
+from ethsync.state.view import is_all_held
 from ethsync.store.datadir import open_datadir
 from ethsync.store.headers import HeaderStore
 from ethsync.store.schema import FACT_VERIFIED
 from ethsync.sync.chain import stored_pivot
-from ethsync.sync.snap import is_owed
 from ethsync.sync.verifier import verify
 from ethsync.ui.numbers import several
 
@@ -54,7 +54,7 @@ def run(path: Path, network: str | None, as_json: bool, forks: Sequence[str] = (
             raise
         if findings.problems:
             datadir.forget(FACT_VERIFIED)
-        owed = bool(findings.problems) and is_owed(datadir)
+        owed = bool(findings.problems) and not is_all_held(datadir)
         store = HeaderStore(datadir.headers)
         headers = audit_headers(store, rules, lambda share: None) if rules is not None else None
         unaudited = store.top is not None and headers is None

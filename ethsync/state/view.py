@@ -119,8 +119,7 @@ class StateView:
 
     def is_complete(self) -> bool:
         """Whether every account is stored, and nothing is owed for any. Says nothing about whether it was verified."""
-        whole = len(self._held) == 1 and self._held[0] == (0, 1 << 256)
-        return whole and next(unpaid(self.datadir), None) is None
+        return is_all_held(self.datadir)
 
     def account(self, key: bytes) -> Account | None:
         """The account with this address hash, None if the state has none. Raises NotHeld, DatadirDamaged."""
@@ -230,6 +229,14 @@ class StateView:
         if not found.complete:
             return None
         return PagedTrie(self.datadir.storage, STORAGE_PAGE + account, TOP + account, found.depth, LEAF)
+
+
+def is_all_held(datadir: Datadir) -> bool:
+    """Whether every account is stored, and nothing is owed for any; a directory may hold nothing yet.
+
+    Raises DatadirDamaged.
+    """
+    return _intervals(datadir) == [(0, 1 << 256)] and next(unpaid(datadir), None) is None
 
 
 def _slot_value(value: bytes | None) -> int:

@@ -23,14 +23,11 @@ from ethsync.store.schema import (
     FACT_MIXED,
     FACT_RUNS,
     FACT_VERIFIED,
-    MARKER,
     Format,
-    decode_marker,
 )
 from ethsync.store.writer import Writer, check_space, run_writer
 from ethsync.sync.chain import ChainOptions, open_chain, show_pivot, stored_moves, stored_pivot
 from ethsync.sync.context import SyncContext
-from ethsync.sync.debts import open_debts
 from ethsync.sync.follow import run_following
 from ethsync.sync.leftovers import remove_unrecorded
 from ethsync.sync.meter import read_meters, run_meter
@@ -39,7 +36,6 @@ from ethsync.sync.pipeline import download_state
 from ethsync.sync.progress import Limit, Phase, Progress
 from ethsync.sync.resume import read_kept
 from ethsync.sync.summary import open_summary
-from ethsync.sync.sweep import Sweep
 from ethsync.sync.verifier import verify_or_raise
 
 if TYPE_CHECKING:
@@ -175,13 +171,6 @@ def _done(datadir: Datadir, header: Header, progress: Progress) -> Verified:
 def is_complete(datadir: Datadir) -> bool:
     """Whether the whole state of the stored pivot is there and verified."""
     return stored_verdict(datadir) is not None and datadir.accounts.get(FACT_MIXED) is None
-
-
-def is_owed(datadir: Datadir) -> bool:
-    """Whether ranges of accounts, or what accounts name, are still to be downloaded. Raises DatadirDamaged."""
-    markers = (decode_marker(key, value) for key, value in datadir.accounts.scan(MARKER))
-    sweep = Sweep((marker.origin, marker.end) for marker in markers)
-    return not sweep.done or next(open_debts(datadir), None) is not None
 
 
 def stored_verdict(datadir: Datadir) -> Verified | None:

@@ -16,7 +16,7 @@ from ethsync.serve.spec import SyntheticSpec
 from ethsync.serve.synthetic import create_synthetic
 from ethsync.state.account import decode_slim
 from ethsync.state.pages import SMALL_TRIE
-from ethsync.state.view import StateView
+from ethsync.state.view import StateView, is_all_held
 from ethsync.store.datadir import open_datadir
 from ethsync.store.leveldb import Database
 from ethsync.store.schema import (
@@ -132,6 +132,15 @@ def test_a_finished_state_is_complete_until_something_is_owed(path: Path) -> Non
         assert not StateView(datadir).is_complete()
         datadir.ledger.put(PAID + b"\x00", b"")
         assert StateView(datadir).is_complete()
+
+
+def test_a_directory_that_does_not_say_how_deep_its_pages_are_has_not_all(path: Path) -> None:
+    with open_datadir(path) as datadir:
+        assert is_all_held(datadir)
+        erase(datadir.accounts, FACT_DEPTH)
+        for key, _ in list(datadir.accounts.scan(MARKER)):
+            erase(datadir.accounts, MARKER + key)
+        assert not is_all_held(datadir)
 
 
 def test_accounts_outside_the_markers_are_not_held(path: Path) -> None:
