@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tests").glob("*/**/README.md")])
+OF_TESTS = [path for path in (ROOT / "tests").glob("*/**/README.md") if "node_modules" not in path.parts]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *OF_TESTS])
 
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]+)")
 NAMED = re.compile(r"[Dd]ecisions? (\d+)|decisions/(\d{4})")
