@@ -21,9 +21,8 @@ from ethsync.state.pages import PagePath, stored_path
 from ethsync.state.view import StateView
 from ethsync.store.datadir import Datadir
 from ethsync.store.schema import ACCOUNT_PAGE
-from tests.faults.at_once import NETWORK, built, lying_on, nothing_waits
+from tests.faults.at_once import NETWORK, all_is_small, bring_along, bring_to, built, lying_on, nothing_waits, whole
 from tests.faults.changing_states import changed_storage, some_storage
-from tests.faults.reconciling import assert_holds, sync_moving
 from tests.oracles.memory_disk import MemoryDisk
 
 STATES = 4
@@ -39,7 +38,7 @@ def _short_waits(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> 
     """Pages of a few leaves, cut deeper where there are more; nothing waits."""
     monkeypatch.setattr("ethsync.sync.assemble.MOST_LEAVES", 3)
     monkeypatch.setattr("ethsync.sync.assemble.MOST_CARRIED", 3)
-    with nothing_waits(0):
+    with nothing_waits(0), all_is_small():
         yield
 
 
@@ -53,6 +52,13 @@ def crowd_of_ten(rng: Random, storage: dict[bytes, int]) -> list[StatedAccount]:
     return [StatedAccount(key, 1, storage=storage if number == 3 else {}) for number, key in enumerate(keys)]
 
 
+def assert_holds(datadir: Datadir, state: StateView) -> None:
+    """Exactly this state is stored; the sync has verified it."""
+    held, wanted = whole(datadir), whole(state.datadir)
+    assert (held.accounts, held.storage) == (wanted.accounts, wanted.storage)
+    assert held.codes >= wanted.codes
+
+
 def page_of(datadir: Datadir, account: bytes) -> PagePath:
     """Path of the page that an account is in."""
     at = int.from_bytes(account, "big")
@@ -63,7 +69,10 @@ def page_of(datadir: Datadir, account: bytes) -> PagePath:
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """States in which a crowd is there, is gone, and of which the contract alone is there again, as it was."""
+    """States in which a crowd is there, is gone, and in which the contract alone is there again, as it was.
+
+    In the second one all others have changed too, so that healing to it takes several answers.
+    """
 
     contract: bytes
     there: StateView
@@ -76,53 +85,61 @@ def crowd() -> Crowd:
     rng = Random(1)
     accounts = crowd_of_ten(rng, slots(rng, 100))
     others = [StatedAccount(bytes([number << 4]) + rng.randbytes(31), 1) for number in range(10)]
-    views = (built(state) for state in ([*accounts, *others], others, [accounts[3], *others]))
+    changed = [replace(each, balance=1) for each in others]
+    views = (built(state) for state in ([*accounts, *others], changed, [accounts[3], *others]))
     return Crowd(accounts[3].key, *views)
+
+
+def page_writes(disk: MemoryDisk) -> list[int]:
+    """Where account pages are written, among all writes."""
+    return [
+        number
+        for number, write in enumerate(disk.journal)
+        if write.path.name == "accounts" and any(key[:1] == ACCOUNT_PAGE for key, _ in write.changes)
+    ]
 
 
 @pytest.mark.parametrize("at_once", [1, 1024])
 async def test_a_contract_that_comes_back_in_a_larger_page_keeps_its_storage(crowd: Crowd, at_once: int) -> None:
     # Given a crowd in pages with long paths, one of them a contract with pages of storage
     datadir = lying_on(MemoryDisk(), D)
-    await sync_moving(datadir, [crowd.there])
+    await bring_to(crowd.there, datadir)
     long = page_of(datadir, crowd.contract)
     # When all of it goes, and before anything is paid the contract comes back alone, as it was
     with mock.patch("ethsync.sync.reconcile.DEBTS_AT_ONCE", at_once):
-        assert await sync_moving(datadir, [crowd.gone, crowd.back], lambda: True) is crowd.back
+        _, reached = await bring_along([(0, crowd.gone), (2, crowd.back)], datadir)
     # Then its page is a larger one, and its storage is there.
+    assert reached is crowd.back
     assert page_of(datadir, crowd.contract).depth < long.depth
-    await assert_holds(datadir, crowd.back)
+    assert_holds(datadir, crowd.back)
 
 
 @pytest.mark.parametrize("size", range(200, 700, 100))
-async def test_accounts_in_hand_that_are_gone_in_the_next_state_leave_nothing(
-    size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_accounts_in_hand_that_are_gone_in_the_next_state_leave_nothing(size: int) -> None:
     # Given contracts in a page that the first answer, of this size, may end in
-    monkeypatch.setattr("tests.faults.reconciling.BUDGET", size)
     rng = Random(4)
     contracts = [StatedAccount(bytes([k]) + rng.randbytes(31), 1, storage=slots(rng, 20)) for k in range(0x70, 0x76)]
     others = [StatedAccount(bytes([k]) + rng.randbytes(31), 1) for k in (0x10, 0x20, 0x7A, 0x7B, 0x80, 0x90)]
     before, after = built([*contracts, *others]), built(others)
     datadir = lying_on(MemoryDisk(), D)
     # When they are gone in the state in which the page is finished, then nothing is left of them.
-    assert await sync_moving(datadir, [before, after], lambda: True) is after
-    await assert_holds(datadir, after)
+    _, reached = await bring_along([(0, before), (1, after)], datadir, size)
+    assert reached is after
+    assert_holds(datadir, after)
 
 
 async def test_a_larger_page_does_without_the_note_that_those_in_its_place_are_gone(crowd: Crowd) -> None:
     # Given a contract that comes back in a larger page, and a power cut that takes the removal of the small ones
     disk = MemoryDisk()
-    await sync_moving(lying_on(disk, D), [crowd.there])
-    disk.journal.clear()
+    await bring_to(crowd.there, lying_on(disk, D))
     before = disk.copy()
-    await sync_moving(lying_on(disk, D), [crowd.gone, crowd.back], lambda: True)
-    pages = [number for number, write in enumerate(disk.journal) if any(key[:1] == b"A" for key, _ in write.changes)]
-    removal, return_ = pages
-    left = before.after(disk.journal[:removal] + disk.journal[removal + 1 : return_ + 1])
+    disk.journal.clear()
+    await bring_along([(0, crowd.gone), (2, crowd.back)], lying_on(disk, D))
+    removal, *_, last = page_writes(disk)
+    left = before.after([*disk.journal[:removal], *disk.journal[removal + 1 : last + 1]])
     # When it goes on, then all is there, and nothing else.
-    await sync_moving(lying_on(left, D), [crowd.back])
-    await assert_holds(lying_on(left, D), crowd.back)
+    await bring_to(crowd.back, lying_on(left, D))
+    assert_holds(lying_on(left, D), crowd.back)
 
 
 async def test_a_page_that_comes_back_without_contracts_leaves_no_storage_of_those_it_had() -> None:
@@ -135,10 +152,11 @@ async def test_a_page_that_comes_back_without_contracts_leaves_no_storage_of_tho
     fill(datadir, [contract, *others], NETWORK, lambda root: head_header(root, 1))
     # When it goes, and before anything is paid its page comes back with an account that has code
     successor = StatedAccount(b"\x06" + rng.randbytes(31), 1, code=b"code")
-    gone, back = built(others), built([successor, *others])
-    assert await sync_moving(datadir, [gone, back], lambda: True) is back
+    gone, back = built([replace(each, balance=1) for each in others]), built([successor, *others])
+    _, reached = await bring_along([(0, gone), (2, back)], datadir)
+    assert reached is back
     # Then nothing is left of it.
-    await assert_holds(datadir, back)
+    assert_holds(datadir, back)
 
 
 def lost(rng: Random) -> Storages:
@@ -163,23 +181,18 @@ async def test_storage_that_becomes_what_it_was_is_whole(change: Callable[[Rando
         built([replace(contract, storage=storage), replace(small, storage=slots(rng, 3))]) for storage in change(rng)
     )
     disk = MemoryDisk()
-    datadir = lying_on(disk, D)
-    await sync_moving(datadir, [first])
-    whole = disk.copy()
+    await bring_to(first, lying_on(disk, D))
+    before = disk.copy()
     disk.journal.clear()
-
-    def has_begun() -> bool:
-        return any(write.path.name == "storage" and write.changes for write in disk.journal)
-
-    # When that has begun, and the next pivot has the storage from before
-    assert await sync_moving(datadir, [second, first], has_begun) is first
-    await assert_holds(datadir, first)
-    # Then that is whole, and also when it was stopped at any write, and notes of it were lost.
+    # When that is stopped at any write, and notes of it are lost, and the next pivot has the storage from before
+    await bring_to(second, lying_on(disk, D))
+    assert_holds(lying_on(disk, D), second)
     for count in [number for number, write in enumerate(disk.journal, 1) if write.changes]:
         writes = disk.journal[:count]
-        for left in (whole.after(writes), whole.after_loss(writes, "ledger")):
-            await sync_moving(lying_on(left, D), [first])
-            await assert_holds(lying_on(left, D), first)
+        for left in (before.after(writes), before.after_loss(writes, "ledger")):
+            # then it is whole.
+            await bring_to(first, lying_on(left, D))
+            assert_holds(lying_on(left, D), first)
 
 
 def some_crowd(rng: Random) -> list[StatedAccount]:
@@ -210,12 +223,11 @@ def some_of(rng: Random, accounts: Sequence[StatedAccount]) -> list[StatedAccoun
     return found or [accounts[0]]
 
 
-async def go_on(rng: Random, left: MemoryDisk, views: Sequence[StateView]) -> None:
-    """From whatever is left on a disk, a sync of any states ends with exactly the last one."""
-    pivots = [rng.choice(views) for _ in range(rng.choice((1, 1, 2, 3)))]
-    chance = rng.choice((0.05, 0.3, 1.0))
-    last = await sync_moving(lying_on(left, D), pivots, lambda: rng.random() < chance)
-    await assert_holds(lying_on(left, D), last)
+async def assert_leads(rng: Random, disk: MemoryDisk, views: Sequence[StateView]) -> None:
+    """What is on a disk becomes the last of these states that the pivot reaches before all of one is there."""
+    moves = [(rng.choice((0, 1, 1, 2, 4)), view) for view in views]
+    _, reached = await bring_along(moves, lying_on(disk, D), rng.choice((500, 1_500, 1 << 20)))
+    assert_holds(lying_on(disk, D), reached)
 
 
 async def come_and_go(seed: int, stops: int) -> None:
@@ -223,27 +235,28 @@ async def come_and_go(seed: int, stops: int) -> None:
     rng = Random(seed)
     accounts = some_crowd(rng)
     views = [built(state) for state in (accounts, *(some_of(rng, accounts) for _ in range(STATES - 1)))]
-    chance = rng.choice((0.02, 0.1, 0.5, 1.0))
     disk = MemoryDisk()
-    datadir = lying_on(disk, D)
     begin = rng.randrange(3)
     if begin == 0:  # as following leaves it: what the pages hold was never owed
-        fill(datadir, accounts, NETWORK, lambda root: head_header(root, 1))
-    whole = disk.copy()
+        fill(lying_on(disk, D), accounts, NETWORK, lambda root: head_header(root, 1))
+    before = disk.copy()
     disk.journal.clear()
     if begin == 1:
-        await sync_moving(datadir, views[:1])
-    last = await sync_moving(datadir, views, lambda: rng.random() < chance)
-    await assert_holds(datadir, last)
+        await bring_to(views[0], lying_on(disk, D))
+    await assert_leads(rng, disk, views)
     for _ in range(stops):
         writes = disk.journal[: rng.randint(1, len(disk.journal))]
-        for left in (whole.after(writes), whole.after_power_cut(writes, rng), whole.after_lost_log(writes, rng)):
-            await go_on(rng, left, views)
+        for left in (before.after(writes), before.after_power_cut(writes, rng), before.after_lost_log(writes, rng)):
+            await assert_leads(rng, left, rng.choices(views, k=rng.choice((1, 2, 3))))
 
 
 async def many_come_and_go(seeds: Sequence[int], stops: int) -> None:
     for seed in seeds:
-        with nothing_waits(seed), mock.patch("ethsync.sync.reconcile.DEBTS_AT_ONCE", Random(seed).choice((1, 2, 99))):
+        with (
+            nothing_waits(seed),
+            all_is_small(),
+            mock.patch("ethsync.sync.reconcile.DEBTS_AT_ONCE", Random(seed).choice((1, 2, 99))),
+        ):
             try:
                 await come_and_go(seed, stops)
             except BaseException as error:
