@@ -151,8 +151,9 @@ class BigContracts:
         if not found:  # a copy that was interrupted has pages already: those that come now may be cut in other ways
             big.leftover = self._leftover(contract.account)
         big.recorded = record.root == contract.root
-        big.leaves = sum(marker.leaves for marker in markers)
-        big.size = sum(marker.size for marker in markers)
+        # Steps of following count in the record only.
+        big.leaves = record.leaves if record.complete else sum(marker.leaves for marker in markers)
+        big.size = record.size if record.complete else sum(marker.size for marker in markers)
         if big.leaves:
             big.keys_per_byte = sweep.stored / (big.leaves * SLOT_BYTES)
         self._active[contract.account] = big
@@ -185,7 +186,9 @@ class BigContracts:
         account = big.contract.account
         puts, deletes = page_writes(pages, STORAGE_PAGE + account, TOP + account)
         self._counters.bytes += sum(len(value) for _, value in puts)
-        big.leaves += sum(len(page.come) - len(page.gone) for page in pages)
+        # A power cut may have taken pages that are counted, or left some that are not: counts never fall below nothing.
+        big.leaves = max(0, big.leaves + sum(len(page.come) - len(page.gone) for page in pages))
+        big.size = max(0, big.size + sum(page.come.nbytes - page.gone.nbytes for page in pages))
         # From now on one marker counts what there is, in the batch that changes it.
         deletes += [MARKER + account + origin for origin in big.marked]
         big.marked = []

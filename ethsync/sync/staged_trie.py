@@ -38,7 +38,7 @@ class StagedTrie:
     more: int = 0
     """Leaves that there are more than before."""
     more_bytes: int = 0
-    """Bytes of values that there are more than before."""
+    """Bytes of keys and values that there are more than before."""
 
     def stage(self, page: UpdatedPage) -> int:
         """Take note of a page that changes. Returns the bytes that this takes."""
@@ -48,7 +48,7 @@ class StagedTrie:
         self.changes[page.path], self.tops[page.path] = change, page.top
         self.touched += len({*map(page.gone.key, range(len(page.gone))), *map(page.come.key, range(len(page.come)))})
         self.more += len(page.come) - len(page.gone)
-        self.more_bytes += int(page.come.lengths.sum()) - int(page.gone.lengths.sum())
+        self.more_bytes += page.come.nbytes - page.gone.nbytes
         return len(change or b"") + len(page.top.encode() if page.top is not None else b"") + 2 * len(page.path.stored)
 
     def root(self) -> bytes:

@@ -275,7 +275,9 @@ def _changed_pages(contract: _ChangedContract, staged: StagedTrie) -> Iterator[P
     account, before = contract.account, contract.record
     assert before is not None
     yield from staged.patches(LAYERS["storage"], STORAGE_PAGE + account, TOP + account)
-    yield _record(contract, before.depth, before.leaves + staged.more, before.size + staged.more_bytes)
+    # What it says of before may be too little after a power cut.
+    leaves, size = max(0, before.leaves + staged.more), max(0, before.size + staged.more_bytes)
+    yield _record(contract, before.depth, leaves, size)
 
 
 def _promotion(contract: _ChangedContract, staged: StagedSmall) -> Iterator[Patch]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from ethsync.serve.small_state import StatedAccount
 from ethsync.store.datadir import open_datadir
 from ethsync.store.folding import fold_all
 from ethsync.store.patches import last_step
+from ethsync.store.schema import RECORD, decode_record
 from tests.faults.changing_states import changed, some_account
 from tests.faults.states import opened
 from tests.faults.stepping import assert_holds, create, take_step
@@ -69,4 +72,21 @@ async def test_folding_can_be_left_off_at_any_moment(tmp_path: Path, monkeypatch
                 fold_all(datadir, interrupt)
             assert 0 < sum(1 for _ in datadir.patches.scan(b"")) < before
         # and it is the same state.
+        await assert_holds(tmp_path / "d", state)
+
+
+async def test_a_record_that_counts_too_few_slots_is_no_hindrance(tmp_path: Path) -> None:
+    # Given a big contract whose record counts less than there is, as after a power cut,
+    rng = Random(8)
+    big = StatedAccount(rng.randbytes(32), storage={rng.randbytes(32): rng.getrandbits(64) + 1 for _ in range(150)})
+    create(tmp_path / "d", [big])
+    with open_datadir(tmp_path / "d") as datadir:
+        record = decode_record(datadir.ledger.get(RECORD + big.key) or b"")
+        assert record.leaves == 150
+        datadir.ledger.put(RECORD + big.key, replace(record, leaves=10, size=10).encode())
+    # when a block clears most of it, then the step is taken all the same.
+    create(tmp_path / "1", [replace(big, storage=dict(list(big.storage.items())[:5]))])
+    with opened(tmp_path / "1") as state:
+        with open_datadir(tmp_path / "d") as datadir:
+            await take_step(datadir, state)
         await assert_holds(tmp_path / "d", state)

@@ -94,10 +94,10 @@ def assert_is(disk: MemoryDisk, path: Path, state: Built) -> None:
     assert next(open_debts(datadir), None) is None
 
 
-def left(rng: Random, writes: list[Write]) -> MemoryDisk:
-    """What is there after a stop at a random one of these writes, the first ones on an empty disk."""
-    made, empty = writes[: rng.randint(1, len(writes))], MemoryDisk()
-    stops = empty.after, partial(empty.after_power_cut, rng=rng), partial(empty.after_lost_log, rng=rng)
+def left(rng: Random, before: MemoryDisk, writes: list[Write]) -> MemoryDisk:
+    """What is there after a stop at a random one of these writes."""
+    made = writes[: rng.randint(1, len(writes))] if writes else []
+    stops = before.after, partial(before.after_power_cut, rng=rng), partial(before.after_lost_log, rng=rng)
     return rng.choice(stops)(made)
 
 
@@ -114,23 +114,15 @@ async def become(rng: Random, sizes: tuple[int, ...], path: Path) -> None:
         await bring_to(states[-1].view, lying_on(disk, path), some_bytes(rng))
         assert_is(disk, path, states[-1])
         journals.append(disk.journal)
+    before, writes = MemoryDisk(), first.journal + rng.choice(journals)
     for _ in range(STOPS):
         # When it is stopped at any write on the way from nothing by A to B, and a peer has B, or C instead,
-        stopped = left(rng, first.journal + rng.choice(journals))
-        goal = rng.choice(states)
+        stopped = left(rng, before, writes)
+        before, goal = stopped.copy(), rng.choice(states)
         await bring_to(goal.view, lying_on(stopped, path), some_bytes(rng))
-        # then it goes on to that.
+        # then it goes on to that; also if it is stopped once more.
         assert_is(stopped, path, goal)
-
-
-@contextmanager
-def told(seed: int) -> Iterator[None]:
-    """A failure says which of many seeds it was."""
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(f"seed {seed}")
-        raise
+        writes = stopped.journal
 
 
 async def follow(rng: Random, sizes: tuple[int, ...], path: Path) -> None:
@@ -142,8 +134,11 @@ async def follow(rng: Random, sizes: tuple[int, ...], path: Path) -> None:
     disk = MemoryDisk()
     await assert_leads(rng, disk, path, states)
     # when it is stopped at any write, and other pivots come then, older ones too, then it ends with the last of these.
+    before = MemoryDisk()
     for _ in range(STOPS):
-        await assert_leads(rng, left(rng, disk.journal), path, rng.choices(states, k=rng.choice((1, 2, 3))))
+        disk = left(rng, before, disk.journal)
+        before = disk.copy()
+        await assert_leads(rng, disk, path, rng.choices(states, k=rng.choice((1, 2, 3))))
 
 
 async def assert_leads(rng: Random, disk: MemoryDisk, path: Path, states: list[Built]) -> None:
@@ -151,6 +146,16 @@ async def assert_leads(rng: Random, disk: MemoryDisk, path: Path, states: list[B
     moves = [(rng.choice((0, 1, 2, 4, 8, 16)), state.view) for state in states]
     _, reached = await bring_along(moves, lying_on(disk, path), some_bytes(rng))
     assert_is(disk, path, next(state for state in states if state.view is reached))
+
+
+@contextmanager
+def told(seed: int) -> Iterator[None]:
+    """A failure says which of many seeds it was."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"seed {seed}")
+        raise
 
 
 Case = Callable[[Random, tuple[int, ...], Path], Awaitable[None]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ethsync.peers.track import Outcome
@@ -361,17 +363,8 @@ async def test_a_copy_is_as_whole_as_what_it_was_made_of(new_stage: NewStage, da
     assert (stage.waiting, page.unbundled, stage.nodes.tries) == (0, 0, [])
 
 
-async def test_slots_are_counted_while_a_contract_is_healed(
-    new_stage: NewStage, datadir: Datadir, writer: Writer
-) -> None:
-    # Given a contract that came in several ranges, and comes to have other storage
-    first = new_stage()
-    await first.owe(owing(1), [(ACCOUNT, BIG.root)], STATE_ROOT)
-    await first_chunk(first, 50)
-    await all_ranges(first)
-    await writer.settle(datadir.ledger)
-    after = Storage(BIG.pairs[:3], trie_of(*map(list, zip(*BIG.pairs[:3], strict=True))))
-    # When it is healed, and another process has to do with it later
+async def healed(new_stage: NewStage, after: Storage) -> None:
+    """What is stored of a contract is healed, in another process, to what its storage has become."""
     stage = new_stage()
     assert stage.resume_big(owing(1), ACCOUNT, after.root, STATE_ROOT)
     await stage.close_whole()
@@ -379,14 +372,73 @@ async def test_slots_are_counted_while_a_contract_is_healed(
         job = stage.nodes.take(BUDGET)
         nodes = [bytes(after.trie.db[wanted.tobytes()]) for _, part in job.parts for wanted in part.hashes]
         await stage.nodes.process(job, messages.blobs(1, nodes))
+
+
+async def came_in_ranges(new_stage: NewStage, datadir: Datadir, writer: Writer) -> None:
+    """A contract is downloaded in several ranges."""
+    first = new_stage()
+    await first.owe(owing(1), [(ACCOUNT, BIG.root)], STATE_ROOT)
+    await first_chunk(first, 50)
+    await all_ranges(first)
+    await writer.settle(datadir.ledger)
+
+
+async def test_slots_are_counted_while_a_contract_is_healed(
+    new_stage: NewStage, datadir: Datadir, writer: Writer
+) -> None:
+    # Given a contract that came in several ranges, and comes to have other storage
+    await came_in_ranges(new_stage, datadir, writer)
+    before = stored_record(datadir, ACCOUNT)
+    assert before is not None
+    after = Storage(BIG.pairs[:3], trie_of(*map(list, zip(*BIG.pairs[:3], strict=True))))
+    # When it is healed, and another process has to do with it later
+    await healed(new_stage, after)
     await synced(datadir, writer)
     # Then what is said of it is what there is: in its record, and in one marker.
     record = stored_record(datadir, ACCOUNT)
     assert record is not None
     assert (record.root, record.complete, record.leaves) == (after.root, True, 3)
+    assert 0 < record.size < before.size / 2
     assert stored_slots(datadir, ACCOUNT) == after.pairs
     (marker,) = (decode_marker(key, value) for key, value in datadir.storage.scan(MARKER + ACCOUNT))
     assert (marker.origin, marker.end, marker.leaves) == (0, KEY_SPACE, 3)
+
+
+async def test_what_following_counted_in_the_record_is_what_there_is(
+    new_stage: NewStage, datadir: Datadir, writer: Writer
+) -> None:
+    # Given a contract to which steps of following added slots, which left its markers alone
+    await came_in_ranges(new_stage, datadir, writer)
+    for key, value in list(datadir.storage.scan(MARKER + ACCOUNT)):
+        marker = replace(decode_marker(key, value), leaves=1, size=1)
+        datadir.storage.put(MARKER + ACCOUNT + key, marker.encode()[1])
+    # when it is healed, then all of them are counted.
+    await healed(new_stage, Storage(BIG.pairs[:150], trie_of(*map(list, zip(*BIG.pairs[:150], strict=True)))))
+    await synced(datadir, writer)
+    record = stored_record(datadir, ACCOUNT)
+    assert record is not None
+    assert record.leaves == 150
+
+
+async def test_a_contract_of_which_too_few_slots_are_counted_can_be_healed(
+    new_stage: NewStage, datadir: Datadir, writer: Writer
+) -> None:
+    # Given a contract whose healing a power cut has stopped, so that what is counted is not what there is
+    await came_in_ranges(new_stage, datadir, writer)
+    record = stored_record(datadir, ACCOUNT)
+    assert record is not None
+    datadir.ledger.put(RECORD + ACCOUNT, replace(record, complete=False, leaves=0, size=0).encode())
+    for key, value in list(datadir.storage.scan(MARKER + ACCOUNT)):
+        marker = replace(decode_marker(key, value), leaves=1, size=1)
+        datadir.storage.put(MARKER + ACCOUNT + key, marker.encode()[1])
+    # when it is healed, then it ends right, whatever is counted.
+    after = Storage(BIG.pairs[:20], trie_of(*map(list, zip(*BIG.pairs[:20], strict=True))))
+    await healed(new_stage, after)
+    await synced(datadir, writer)
+    record = stored_record(datadir, ACCOUNT)
+    assert record is not None
+    assert (record.root, record.complete) == (after.root, True)
+    assert stored_slots(datadir, ACCOUNT) == after.pairs
 
 
 # Bundles that are stored already
