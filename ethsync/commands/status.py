@@ -15,7 +15,7 @@ from ethsync.store.datadir import Datadir, free_bytes, open_datadir
 from ethsync.store.headers import HeaderStore
 from ethsync.store.schema import FACT_CODES, FACT_HEALED, FACT_MIXED, RECORD, decode_record
 from ethsync.sync.chain import stored_moves, stored_pivot
-from ethsync.sync.resume import missing_codes, read_kept
+from ethsync.sync.resume import read_kept
 from ethsync.sync.snap import stored_verdict
 from ethsync.sync.summary import read_summary
 from ethsync.sync.sweep import Sweep
@@ -78,7 +78,7 @@ def collect(datadir: Datadir, now: float) -> dict[str, Any]:
         },
         "codes": {
             "stored": verified.codes if verified is not None else int(datadir.codes.get(FACT_CODES) or b"0"),
-            "missing": len(missing_codes(datadir, kept.debts)) or least,
+            "missing": len({digest for debt in kept.debts for digest in debt.codes}) or least,
         },
         "pages_in_debt": len(kept.debts),
         "disk_bytes": sum(file.stat().st_size for file in datadir.path.rglob("*") if file.is_file()),

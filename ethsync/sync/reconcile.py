@@ -35,7 +35,7 @@ from ethsync.sync.local_trie import LocalTrie, local_accounts
 from ethsync.sync.page_updates import UpdatedPage, page_writes
 from ethsync.sync.patience import Patience
 from ethsync.sync.progress import Phase
-from ethsync.sync.resume import OpenDebt, read_debt, reopened
+from ethsync.sync.resume import OpenDebt, read_debts, reopened
 from ethsync.sync.storage import StorageStage
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ async def _pay(context: SyncContext, pivot: Pivot) -> None:
 
 def _read_debts(datadir: Datadir, after: bytes) -> list[OpenDebt]:
     """The next debts behind a stored path."""
-    return [read_debt(datadir, path, record) for path, record in islice(open_debts(datadir, after), DEBTS_AT_ONCE)]
+    return read_debts(datadir, islice(open_debts(datadir, after), DEBTS_AT_ONCE))
 
 
 async def take_up(
@@ -167,7 +167,6 @@ async def take_up(
 ) -> None:
     """Hand debts from the disk to the stages. state_root: under which their accounts were proven; empty if unknown."""
     certain = state_root == storage.root
-    await codes.look_up(digest for debt in owed for digest in debt.codes)
     for debt in owed:
         page = debts.reopen(reopened(debt))
         for account in debt.dead:

@@ -45,7 +45,6 @@ class OpenDebt:
     """Which of the page's debts this is."""
     contracts: list[tuple[bytes, bytes]] = field(default_factory=list)
     codes: list[bytes] = field(default_factory=list)
-    """All that its accounts name, if any is owed: many are stored, and many pages name the same ones."""
     bundled: bool = False
     """Whether a bundle of it is stored."""
     stale: frozenset[bytes] = frozenset()
@@ -70,25 +69,45 @@ def read_kept(datadir: Datadir, alive: Callable[[], None] = lambda: None) -> Kep
     if depth is not None and (len(depth) != 1 or depth[0] > 64):
         raise DatadirDamaged(f"{datadir.path} has an impossible page depth")
     markers = [decode_marker(key, value) for key, value in datadir.accounts.scan(MARKER)]
+    return Kept(depth[0] if depth else None, markers, read_debts(datadir, open_debts(datadir), alive))
+
+
+class _StoredCodes:
+    """Which codes are stored. Many pages name the same ones: the database is asked about each once."""
+
+    def __init__(self, datadir: Datadir) -> None:
+        self._codes = datadir.codes
+        self._known: dict[bytes, bool] = {}
+
+    def without(self, digests: Iterable[bytes]) -> list[bytes]:
+        """Those that are not stored."""
+        return [digest for digest in digests if not self._holds(digest)]
+
+    def _holds(self, digest: bytes) -> bool:
+        held = self._known.get(digest)
+        if held is None:
+            held = self._known[digest] = self._codes.get(CODE + digest) is not None
+        return held
+
+
+def read_debts(
+    datadir: Datadir, records: Iterable[tuple[PagePath, DebtRecord]], alive: Callable[[], None] = lambda: None
+) -> list[OpenDebt]:
+    """What each of these pages owes. `alive` is called for each, and raises to end it early. Raises DatadirDamaged."""
+    stored = _StoredCodes(datadir)
     debts = []
-    for path, record in open_debts(datadir):
+    for path, record in records:
         alive()
-        debts.append(read_debt(datadir, path, record))
-    return Kept(depth[0] if depth else None, markers, debts)
+        debts.append(_read_debt(datadir, path, record, stored))
+    return debts
 
 
-def missing_codes(datadir: Datadir, debts: Iterable[OpenDebt]) -> set[bytes]:
-    """Codes that are owed and not stored."""
-    named = {digest for debt in debts for digest in debt.codes}
-    return {digest for digest in named if datadir.codes.get(CODE + digest) is None}
-
-
-def read_debt(datadir: Datadir, path: PagePath, record: DebtRecord) -> OpenDebt:
-    """What is owed is what the accounts name, less the storage that is stored by now. Raises DatadirDamaged."""
+def _read_debt(datadir: Datadir, path: PagePath, record: DebtRecord, stored: _StoredCodes) -> OpenDebt:
+    """What is owed is what the accounts name, less what is stored by now. Raises DatadirDamaged."""
     gone = Debt.GONE in record.flags
     needs = None if gone else _needs(datadir, path)
     named = dict(needs.contracts) if needs is not None else {}
-    codes = needs.codes if needs is not None and Debt.CODES in record.flags else []
+    codes = stored.without(needs.codes) if needs is not None and Debt.CODES in record.flags else []
     if not record.flags & (Debt.STORAGE | Debt.GONE):
         return OpenDebt(path, record.step, [], codes)
     value = datadir.bundles.get(account_key(BUNDLE, path))

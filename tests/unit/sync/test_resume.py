@@ -29,7 +29,7 @@ from ethsync.store.schema import (
     storage_key,
 )
 from ethsync.sync.debts import Contract, PageDebt, Part, make_bundle
-from ethsync.sync.resume import missing_codes, read_kept
+from ethsync.sync.resume import read_kept
 from tests.oracles.accounts import Account
 from tests.unit.sync.storages import storage
 
@@ -127,8 +127,7 @@ def test_what_is_stored_by_now_is_not_owed(datadir: Datadir) -> None:
     # Then
     (debt,) = read_kept(datadir).debts
     assert debt.contracts == [CONTRACTS[2], CONTRACTS[4]]
-    assert debt.codes == CODES
-    assert missing_codes(datadir, [debt, debt]) == {*CODES[:2], *CODES[3:]}
+    assert debt.codes == [*CODES[:2], *CODES[3:]]
 
 
 def test_storage_pages_without_a_record_are_to_be_removed(datadir: Datadir) -> None:
@@ -156,7 +155,7 @@ def test_a_page_may_turn_out_to_owe_nothing(datadir: Datadir) -> None:
     for digest in CODES:
         datadir.codes.put(CODE + digest, b"code")
     (debt,) = read_kept(datadir).debts
-    assert (debt.contracts, missing_codes(datadir, [debt])) == ([], set())
+    assert (debt.contracts, debt.codes) == ([], [])
 
 
 DAMAGE: dict[str, Callable[[Datadir], None]] = {
