@@ -17,6 +17,7 @@ import click
 import trio
 
 from ethsync.cli import EXIT_INTERRUPTED
+from ethsync.commands.allocator import share_one_arena
 from ethsync.commands.child import open_serving_process
 from ethsync.commands.finding import PROTOCOLS, make_finding, parse_protocols
 from ethsync.commands.heads import CHOICES, make_head_source
@@ -88,6 +89,7 @@ def run(command: SnapCommand) -> int:
     if command.report is not None and not os.access(command.report.absolute().parent, os.W_OK):
         raise ConfigError(f"the report {command.report} cannot be written", hint="its directory must exist")
     configure_logging(LogFormat(command.log_format), command.log_level)
+    share_one_arena()
     gc.freeze()  # what imports have made stays: the collector need not walk it
     lag = LoopLag()
     return trio.run(_run, command, lag, instruments=[lag])
