@@ -184,6 +184,7 @@ def all_is_small() -> Iterator[None]:
     with ExitStack() as stack:
         for name, size in (
             ("ethsync.sync.verifier.SPANS", 1),
+            ("ethsync.sync.fingerprints.BUCKETS", 1),
             ("ethsync.state.pages.TARGET_LEAVES", 2),
             *((f"{name}.SMALL_TRIE", 8) for name in BUNDLED_BY),
             ("tests.faults.changing_states.LARGE", 24),

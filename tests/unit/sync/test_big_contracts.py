@@ -374,6 +374,18 @@ async def healed(new_stage: NewStage, after: Storage) -> None:
         await stage.nodes.process(job, messages.blobs(1, nodes))
 
 
+def first_slots(slots: int) -> Storage:
+    """What a contract's storage has become that lost all but its first slots."""
+    return Storage(BIG.pairs[:slots], trie_of(*map(list, zip(*BIG.pairs[:slots], strict=True))))
+
+
+def count_too_little(datadir: Datadir) -> None:
+    """Markers say less than there is."""
+    for key, value in list(datadir.storage.scan(MARKER + ACCOUNT)):
+        marker = replace(decode_marker(key, value), leaves=1, size=1)
+        datadir.storage.put(MARKER + ACCOUNT + key, marker.encode()[1])
+
+
 async def came_in_ranges(new_stage: NewStage, datadir: Datadir, writer: Writer) -> None:
     """A contract is downloaded in several ranges."""
     first = new_stage()
@@ -390,7 +402,7 @@ async def test_slots_are_counted_while_a_contract_is_healed(
     await came_in_ranges(new_stage, datadir, writer)
     before = stored_record(datadir, ACCOUNT)
     assert before is not None
-    after = Storage(BIG.pairs[:3], trie_of(*map(list, zip(*BIG.pairs[:3], strict=True))))
+    after = first_slots(3)
     # When it is healed, and another process has to do with it later
     await healed(new_stage, after)
     await synced(datadir, writer)
@@ -409,11 +421,9 @@ async def test_what_following_counted_in_the_record_is_what_there_is(
 ) -> None:
     # Given a contract to which steps of following added slots, which left its markers alone
     await came_in_ranges(new_stage, datadir, writer)
-    for key, value in list(datadir.storage.scan(MARKER + ACCOUNT)):
-        marker = replace(decode_marker(key, value), leaves=1, size=1)
-        datadir.storage.put(MARKER + ACCOUNT + key, marker.encode()[1])
+    count_too_little(datadir)
     # when it is healed, then all of them are counted.
-    await healed(new_stage, Storage(BIG.pairs[:150], trie_of(*map(list, zip(*BIG.pairs[:150], strict=True)))))
+    await healed(new_stage, first_slots(150))
     await synced(datadir, writer)
     record = stored_record(datadir, ACCOUNT)
     assert record is not None
@@ -428,11 +438,9 @@ async def test_a_contract_of_which_too_few_slots_are_counted_can_be_healed(
     record = stored_record(datadir, ACCOUNT)
     assert record is not None
     datadir.ledger.put(RECORD + ACCOUNT, replace(record, complete=False, leaves=0, size=0).encode())
-    for key, value in list(datadir.storage.scan(MARKER + ACCOUNT)):
-        marker = replace(decode_marker(key, value), leaves=1, size=1)
-        datadir.storage.put(MARKER + ACCOUNT + key, marker.encode()[1])
+    count_too_little(datadir)
     # when it is healed, then it ends right, whatever is counted.
-    after = Storage(BIG.pairs[:20], trie_of(*map(list, zip(*BIG.pairs[:20], strict=True))))
+    after = first_slots(20)
     await healed(new_stage, after)
     await synced(datadir, writer)
     record = stored_record(datadir, ACCOUNT)
