@@ -20,3 +20,13 @@ class Counters:
     in_flight: int = 0
     started: float | None = None
     ended: float | None = None
+    """When it first had work, and when it had none left; by trio's clock."""
+
+    def keep_time(self, now: float, *, done: bool) -> None:
+        """Note when there was work for the first time, and when it ran out for the last time. Called at each change."""
+        if self.in_flight and self.started is None:
+            self.started = now
+        if not done:
+            self.ended = None
+        elif self.started is not None and self.ended is None:
+            self.ended = now

@@ -119,6 +119,7 @@ async def run_headers(
                 nursery.start_soon(_merge, download, chain.mergeable.popleft())
             _tell_off(download)
             await _write(download)
+            chain.counters.keep_time(now, done=chain.done)
             if chain.done and not download.finished.is_set():
                 download.finished.set()
                 download.changes.ring()

@@ -137,12 +137,8 @@ async def run_download(download: Download, stages: Sequence[Stage[Any]]) -> None
 
 
 def _keep_time(stages: Sequence[Stage[Any]], now: float) -> None:
-    """Note when each stage began to have work and when it ran out of it for the last time."""
     for stage in stages:
-        counters = stage.counters
-        if counters.in_flight and counters.started is None:
-            counters.started = now
-        counters.ended = now if stage.done and counters.started is not None else None
+        stage.counters.keep_time(now, done=stage.done)
 
 
 def _assign(download: Download, stages: Sequence[Stage[Any]], nursery: trio.Nursery, now: float) -> None:

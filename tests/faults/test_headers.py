@@ -54,6 +54,9 @@ async def test_all_headers_back_to_the_genesis_are_stored(chain: StateView, raws
     counters = download.chain.counters
     assert (counters.items, counters.owed, counters.in_flight) == (LENGTH + 1, 0, 0)
     assert counters.bytes == sum(map(len, raws[:-1]))
+    assert counters.started is not None
+    assert counters.ended is not None
+    assert counters.started <= counters.ended
 
 
 async def test_stored_headers_are_found_by_number_and_by_hash(
