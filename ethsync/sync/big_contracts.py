@@ -189,7 +189,11 @@ class BigContracts:
         # A power cut may have taken pages that are counted, or left some that are not: counts never fall below nothing.
         big.leaves = max(0, big.leaves + sum(len(page.come) - len(page.gone) for page in pages))
         big.size = max(0, big.size + sum(page.come.nbytes - page.gone.nbytes for page in pages))
-        # From now on one marker counts what there is, in the batch that changes it.
+        await self._count_in_marker(big, puts, deletes)
+
+    async def _count_in_marker(self, big: BigContract, puts: list[tuple[bytes, bytes]], deletes: list[bytes]) -> None:
+        """From now on one marker counts what there is, in the batch that changes it."""
+        account = big.contract.account
         deletes += [MARKER + account + origin for origin in big.marked]
         big.marked = []
         puts.append(_whole_marker(account, big.leaves, big.size))
@@ -202,6 +206,8 @@ class BigContracts:
         in a later state, it would be taken for complete.
         """
         for big in self._active.values():
+            if not big.recorded and big.done:
+                await self._count_in_marker(big, [], [])  # a record that is begun counts nothing
             await self.begin_record(big)
 
     async def remove(self, account: bytes) -> None:
@@ -288,7 +294,7 @@ class BigContracts:
             await self._writer.write(
                 Write(self._datadir.ledger, [(RECORD + big.contract.account, record)], after_sync=True)
             )
-        del self._active[big.contract.account]
+        self._active.pop(big.contract.account, None)
         return big.small
 
     async def copy(self, big: BigContract, twin: Contract) -> None:

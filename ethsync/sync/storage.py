@@ -400,12 +400,14 @@ class StorageStage:
         same = local.root == contract.root
         if big.parked or same or contract.state_root != self.root:
             self._healing -= 1
-        if same and not big.parked:
+        if big.parked:
+            return
+        if same:
             big.mixed = False
             await self._finish_big(big)
         elif contract.state_root != self.root:
             await self._park(contract)
-        elif not big.parked:
+        else:
             big.healing = True
             await self.big.begin_record(big)
             keep, finished = partial(self.big.rewrite, big), partial(self._healed, big)
@@ -419,21 +421,26 @@ class StorageStage:
 
     def _declare_if_big(self, big: BigContract) -> None:
         """Once a contract is certain not to belong into the bundle of its page, the bundle need not wait for it."""
-        if big.certainly_big and not big.declared:
+        if big.certainly_big and not big.declared and not big.parked:
             big.declared = True
             big.contract.page.unbundled -= 1
 
     async def _finish_big(self, big: BigContract) -> None:
         """All ranges of a contract are with the writer: close its record; do the same for accounts with its root.
 
-        One that has pages of another storage root is healed first.
+        One that has pages of another storage root is healed first. One that was left for later while its last range
+        was written stays so.
         """
         contract = big.contract
+        if big.parked:
+            return
         if big.mixed:
             self._to_heal.append(big)
             await self._begin_healing()
             return
         small = await self.big.finish(big)
+        if big.parked:
+            return
         waiting = self._queue.claim(contract.root)
         # Who was begun as well, perhaps at another depth, is a download of its own.
         twins = [twin for twin in waiting if twin is not contract and not self.big.has(twin)]

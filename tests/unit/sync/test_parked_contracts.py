@@ -13,13 +13,15 @@ import pytest
 
 from ethsync.errors import PeerError
 from ethsync.peers.track import Outcome
-from ethsync.state.pages import decode_bundle
+from ethsync.state.pages import KEY_SPACE, decode_bundle
 from ethsync.store.datadir import Datadir
-from ethsync.store.schema import BUNDLE, PAID, account_key
+from ethsync.store.schema import BUNDLE, MARKER, PAID, RECORD, Marker, TrieRecord, account_key
 from ethsync.store.writer import Writer
+from ethsync.sync.assemble import Assembled
 from ethsync.sync.big_contracts import BigContract, RangeJob
 from ethsync.sync.debts import Contract, PageDebt
 from ethsync.sync.storage import MOST_EMPTY_ANSWERS, StorageStage, TriesJob
+from ethsync.sync.sweep import Gap
 from tests.oracles import messages
 from tests.unit.sync.storages import (
     ACCOUNT,
@@ -242,3 +244,50 @@ async def test_whatever_comes_under_another_root_only_what_an_account_names_is_s
         gc.collect()
         known = [each for each in gc.get_objects() if type(each) in (Contract, BigContract)]
         assert not [each for each in known if getattr(each, "contract", each).page is page]
+
+
+async def test_a_contract_that_is_parked_while_its_last_range_is_written_is_counted_once(
+    new_stage: NewStage, datadir: Datadir, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a contract that lacks one range after a restart, and whose account may have changed
+    stage = await begun_before_a_move(new_stage, owing(1))
+    while (job := range_of(stage)).gap.end < KEY_SPACE:
+        assert await stage.process(job, BIG.range(job.gap.resume, 50)) is Outcome.SERVED
+    await written(writer, datadir)
+    page = owing(1)
+    stage = new_stage()
+    assert stage.resume_big(page, ACCOUNT, BIG.root, LATER_ROOT)
+    job = range_of(stage)
+    keep = stage.big.keep
+
+    async def keep_and_park(big: BigContract, claimed: Gap, assembled: Assembled) -> None:
+        await keep(big, claimed, assembled)
+        await stage._park(big.contract)
+
+    monkeypatch.setattr(stage.big, "keep", keep_and_park)
+    # When another one with its storage root shows meanwhile that this is another one now
+    await stage.process(job, BIG.range(job.gap.resume, 200))
+    # Then it is left for later, once.
+    assert (stage.done, stage.missing, stage._progress.parked) == (True, "", 1)
+    assert (page.storage, page.unbundled) == (1, 0)
+
+
+async def test_what_a_followed_contract_holds_is_known_after_it_was_begun_anew(
+    new_stage: NewStage, datadir: Datadir, writer: Writer
+) -> None:
+    # Given a contract to which steps have added slots, which its marker does not count
+    key, value = Marker(0, KEY_SPACE, 150, 9_000).encode()
+    datadir.storage.put(MARKER + ACCOUNT + key, value)
+    datadir.ledger.put(RECORD + ACCOUNT, TrieRecord(OTHER.root, 2, True, 200, 12_000).encode())
+    # When it is to be healed, and that is interrupted
+    stage = new_stage()
+    assert stage.resume_big(owing(1), ACCOUNT, BIG.root, STATE_ROOT)
+    await stage.big.begin_records()
+    await written(writer, datadir)
+    record = stored_record(datadir, ACCOUNT)
+    assert record is not None
+    assert not record.complete
+    # Then it is still known how many there are.
+    again = new_stage().big.resume(Contract(owing(1), ACCOUNT, BIG.root, STATE_ROOT))
+    assert again is not None
+    assert (again.leaves, again.size) == (200, 12_000)
