@@ -15,6 +15,7 @@ from ethsync.store.datadir import Datadir, free_bytes, open_datadir
 from ethsync.store.headers import HeaderStore
 from ethsync.store.schema import FACT_CODES, FACT_HEALED, FACT_MIXED, RECORD, decode_record
 from ethsync.sync.chain import stored_moves, stored_pivot
+from ethsync.sync.fingerprints import Fingerprints
 from ethsync.sync.resume import read_kept
 from ethsync.sync.snap import stored_verdict
 from ethsync.sync.summary import read_summary
@@ -50,7 +51,7 @@ def run(path: Path, as_json: bool) -> int:
 def collect(datadir: Datadir, now: float) -> dict[str, Any]:
     """Everything that is known without recomputing it. `now`: Unix seconds. Raises DatadirDamaged."""
     header, verified = stored_pivot(datadir), stored_verdict(datadir)
-    kept = read_kept(datadir)
+    kept = read_kept(datadir, Fingerprints())
     sweep = Sweep(((marker.origin, marker.end) for marker in kept.markers), kept.depth)
     records = [decode_record(value) for _, value in datadir.ledger.scan(RECORD)]
     # Other accounts, or what these become in the block's state, may lack more.

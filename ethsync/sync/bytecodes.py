@@ -17,7 +17,6 @@ from ethsync.state.columns import row_bytes
 from ethsync.state.replies import scan_blobs
 from ethsync.store.schema import CODE, FACT_CODES
 from ethsync.store.writer import Write, Writer
-from ethsync.sync.fingerprints import Fingerprints
 from ethsync.sync.shortage import count_of
 from ethsync.wire.snap import MAX_CODE_LOOKUPS, GetByteCodes
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from ethsync.counters import Counters
     from ethsync.store.datadir import Datadir
     from ethsync.sync.debts import DebtBook, PageDebt
+    from ethsync.sync.fingerprints import Fingerprints
 
 LIKELY_CODE = 6 << 10
 """Bytes of an average code until some have been seen (mainnet: 12.2 GB for 1.94 million codes, go-ethereum#33254)."""
@@ -75,8 +75,15 @@ class CodeStage:
     kind = RequestKind.CODES
 
     def __init__(
-        self, datadir: Datadir, writer: Writer, limiter: trio.CapacityLimiter, counters: Counters, debts: DebtBook
+        self,
+        datadir: Datadir,
+        writer: Writer,
+        limiter: trio.CapacityLimiter,
+        counters: Counters,
+        debts: DebtBook,
+        stored: Fingerprints,
     ) -> None:
+        """`stored`: codes that are known to be stored; those that come are added."""
         self._datadir = datadir
         self._writer = writer
         self._limiter = limiter
@@ -85,7 +92,7 @@ class CodeStage:
         self._queue: deque[bytes] = deque()
         self._waiting: dict[bytes, list[PageDebt]] = {}
         self._claimed: set[bytes] = set()
-        self._stored = Fingerprints()
+        self._stored = stored
         self._writing: set[bytes] = set()
         self._written = int(datadir.codes.get(FACT_CODES) or b"0")
         self._average = float(LIKELY_CODE)

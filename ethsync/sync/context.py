@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ethsync.sync.fingerprints import Fingerprints
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -55,3 +57,5 @@ class SyncContext:
     progress: Progress
     patience: float
     """Seconds without a useful answer from anyone before the sync ends."""
+    stored_codes: Fingerprints = field(default_factory=Fingerprints)
+    """Bytecodes that are known to be stored, whoever stored them or looked."""

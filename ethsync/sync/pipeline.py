@@ -51,7 +51,7 @@ async def _open_stages(context: SyncContext, pivot: Pivot, kept: Kept) -> tuple[
     datadir, writer, progress = context.datadir, context.writer, context.progress
     debts = DebtBook(datadir, writer)
     storage = StorageStage(pivot.root, datadir, writer, context.limiter, progress, debts)
-    codes = CodeStage(datadir, writer, context.limiter, progress.codes, debts)
+    codes = CodeStage(datadir, writer, context.limiter, progress.codes, debts, context.stored_codes)
     sweep = Sweep(((marker.origin, marker.end) for marker in kept.markers), kept.depth)
 
     async def owed(needs: list[PageNeeds], state_root: bytes) -> None:

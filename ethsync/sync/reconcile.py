@@ -136,12 +136,14 @@ async def _pay(context: SyncContext, pivot: Pivot) -> None:
     debts = DebtBook(context.datadir, context.writer)
     root = pivot.root
     storage = StorageStage(root, context.datadir, context.writer, context.limiter, context.progress, debts)
-    codes = CodeStage(context.datadir, context.writer, context.limiter, context.progress.codes, debts)
+    codes = CodeStage(
+        context.datadir, context.writer, context.limiter, context.progress.codes, debts, context.stored_codes
+    )
     codes.resumed = True
     context.progress.parked = 0
     after = b""
     while pivot.root == root:
-        owed = await trio.to_thread.run_sync(_read_debts, context.datadir, after, limiter=context.limiter)
+        owed = await trio.to_thread.run_sync(_read_debts, context, after, limiter=context.limiter)
         if not owed:
             break
         after = owed[-1].path.stored
@@ -157,9 +159,10 @@ async def _pay(context: SyncContext, pivot: Pivot) -> None:
     await context.writer.settle(context.datadir.ledger)
 
 
-def _read_debts(datadir: Datadir, after: bytes) -> list[OpenDebt]:
+def _read_debts(context: SyncContext, after: bytes) -> list[OpenDebt]:
     """The next debts behind a stored path."""
-    return read_debts(datadir, islice(open_debts(datadir, after), DEBTS_AT_ONCE))
+    owing = islice(open_debts(context.datadir, after), DEBTS_AT_ONCE)
+    return read_debts(context.datadir, owing, context.stored_codes)
 
 
 async def take_up(

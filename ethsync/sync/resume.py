@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ethsync.store.datadir import Datadir
     from ethsync.store.schema import DebtRecord, TrieRecord
     from ethsync.sync.debts import PageNeeds
+    from ethsync.sync.fingerprints import Fingerprints
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,51 +64,38 @@ class Kept:
     debts: list[OpenDebt]
 
 
-def read_kept(datadir: Datadir, alive: Callable[[], None] = lambda: None) -> Kept:
-    """Read markers and debts. `alive` is called for every debt, and raises to end it early. Raises DatadirDamaged."""
+def read_kept(datadir: Datadir, stored_codes: Fingerprints, alive: Callable[[], None] = lambda: None) -> Kept:
+    """Read markers and debts; what is read of codes is added to those that are known to be stored.
+
+    `alive` is called for every debt, and raises to end it early. Raises DatadirDamaged.
+    """
     depth = datadir.accounts.get(FACT_DEPTH)
     if depth is not None and (len(depth) != 1 or depth[0] > 64):
         raise DatadirDamaged(f"{datadir.path} has an impossible page depth")
     markers = [decode_marker(key, value) for key, value in datadir.accounts.scan(MARKER)]
-    return Kept(depth[0] if depth else None, markers, read_debts(datadir, open_debts(datadir), alive))
-
-
-class _StoredCodes:
-    """Which codes are stored. Many pages name the same ones: the database is asked about each once."""
-
-    def __init__(self, datadir: Datadir) -> None:
-        self._codes = datadir.codes
-        self._known: dict[bytes, bool] = {}
-
-    def without(self, digests: Iterable[bytes]) -> list[bytes]:
-        """Those that are not stored."""
-        return [digest for digest in digests if not self._holds(digest)]
-
-    def _holds(self, digest: bytes) -> bool:
-        held = self._known.get(digest)
-        if held is None:
-            held = self._known[digest] = self._codes.get(CODE + digest) is not None
-        return held
+    return Kept(depth[0] if depth else None, markers, read_debts(datadir, open_debts(datadir), stored_codes, alive))
 
 
 def read_debts(
-    datadir: Datadir, records: Iterable[tuple[PagePath, DebtRecord]], alive: Callable[[], None] = lambda: None
+    datadir: Datadir,
+    owing: Iterable[tuple[PagePath, DebtRecord]],
+    stored_codes: Fingerprints,
+    alive: Callable[[], None] = lambda: None,
 ) -> list[OpenDebt]:
-    """What each of these pages owes. `alive` is called for each, and raises to end it early. Raises DatadirDamaged."""
-    stored = _StoredCodes(datadir)
+    """What each of these pages owes; the rest as for `read_kept`."""
     debts = []
-    for path, record in records:
+    for path, record in owing:
         alive()
-        debts.append(_read_debt(datadir, path, record, stored))
+        debts.append(_read_debt(datadir, path, record, stored_codes))
     return debts
 
 
-def _read_debt(datadir: Datadir, path: PagePath, record: DebtRecord, stored: _StoredCodes) -> OpenDebt:
+def _read_debt(datadir: Datadir, path: PagePath, record: DebtRecord, stored_codes: Fingerprints) -> OpenDebt:
     """What is owed is what the accounts name, less what is stored by now. Raises DatadirDamaged."""
     gone = Debt.GONE in record.flags
     needs = None if gone else _needs(datadir, path)
     named = dict(needs.contracts) if needs is not None else {}
-    codes = stored.without(needs.codes) if needs is not None and Debt.CODES in record.flags else []
+    codes = _missing(datadir, needs.codes, stored_codes) if needs is not None and Debt.CODES in record.flags else []
     if not record.flags & (Debt.STORAGE | Debt.GONE):
         return OpenDebt(path, record.step, [], codes)
     value = datadir.bundles.get(account_key(BUNDLE, path))
@@ -126,6 +114,19 @@ def _read_debt(datadir: Datadir, path: PagePath, record: DebtRecord, stored: _St
             del named[account]
     contracts = [(account, root) for account, root in named.items() if account not in bundled or account in stale]
     return OpenDebt(path, record.step, contracts, codes, value is not None, stale, (*dead, *unrecorded))
+
+
+def _missing(datadir: Datadir, digests: Iterable[bytes], stored_codes: Fingerprints) -> list[bytes]:
+    """Codes that are not stored. Many pages name the same ones: the database is asked about each of those once."""
+    missing = []
+    for digest in digests:
+        if digest in stored_codes:
+            continue
+        if datadir.codes.get(CODE + digest) is None:
+            missing.append(digest)
+        else:
+            stored_codes.add(digest)
+    return missing
 
 
 def _needs(datadir: Datadir, path: PagePath) -> PageNeeds | None:

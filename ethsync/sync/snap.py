@@ -28,6 +28,7 @@ from ethsync.store.schema import (
 from ethsync.store.writer import Writer, check_space, run_writer
 from ethsync.sync.chain import ChainOptions, open_chain, show_pivot, stored_moves, stored_pivot
 from ethsync.sync.context import SyncContext
+from ethsync.sync.fingerprints import Fingerprints
 from ethsync.sync.follow import run_following
 from ethsync.sync.leftovers import remove_unrecorded
 from ethsync.sync.meter import read_meters, run_meter
@@ -207,7 +208,8 @@ async def _download(
         await trio.to_thread.run_sync(fold_all, datadir, trio.from_thread.check_cancelled)
     known = (header.number, header.timestamp) if header is not None else (LATER_THAN_ANY_FORK, int(time.time()))
     pool = PeerPool(changes.ring, ChainView(options.network, *known, eip7542=options.eip7542))
-    kept = await trio.to_thread.run_sync(read_kept, datadir, trio.from_thread.check_cancelled)
+    stored_codes = Fingerprints()
+    kept = await trio.to_thread.run_sync(read_kept, datadir, stored_codes, trio.from_thread.check_cancelled)
     progress.restarts = int(datadir.accounts.get(FACT_RUNS) or b"0")
     datadir.accounts.put(FACT_RUNS, b"%d" % (progress.restarts + 1), sync=True)
     async with trio.open_nursery() as services:
@@ -216,7 +218,7 @@ async def _download(
         await services.start(run_finding, pool, replace(finding, static=options.peers))
         services.start_soon(run_meter, progress, pool, writer)
         services.start_soon(run_roster, pool, options.datadir)
-        context = SyncContext(datadir, writer, pool, changes, limiter, progress, options.patience)
+        context = SyncContext(datadir, writer, pool, changes, limiter, progress, options.patience, stored_codes)
         async with open_chain(context, options.network, options.chain, header, complete=complete) as chain:
             if not complete:
                 # The first line names the peers that there are.

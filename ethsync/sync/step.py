@@ -116,7 +116,9 @@ class Step:
         self._healing = 0
         self.nodes = HealingStage(header.state_root, context.limiter, context.progress.healing)
         debts = _NoDebts(context.datadir, context.writer)
-        self.codes = CodeStage(context.datadir, context.writer, context.limiter, context.progress.codes, debts)
+        self.codes = CodeStage(
+            context.datadir, context.writer, context.limiter, context.progress.codes, debts, context.stored_codes
+        )
         self.codes.resumed = True
         self._codes_before = context.progress.codes.items
         self._owing = PageDebt(WHOLE_TRIE)

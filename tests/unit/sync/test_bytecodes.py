@@ -70,7 +70,7 @@ def test_a_request_names_the_hashes() -> None:
 
 @pytest.fixture
 def stage(datadir: Datadir, writer: Writer) -> CodeStage:
-    return CodeStage(datadir, writer, trio.CapacityLimiter(1), Counters(), DebtBook(datadir, writer))
+    return CodeStage(datadir, writer, trio.CapacityLimiter(1), Counters(), DebtBook(datadir, writer), Fingerprints())
 
 
 def owing(number: int, codes: int) -> PageDebt:
@@ -103,7 +103,7 @@ async def test_how_many_codes_are_stored_is_counted_on_from_an_earlier_run(
     stage.owe(owing(0, 4), HASHES)
     await stage.process(stage.take(1 << 20), messages.blobs(1, CODES[1:]))
     await written(writer, datadir)
-    again = CodeStage(datadir, writer, trio.CapacityLimiter(1), Counters(), DebtBook(datadir, writer))
+    again = CodeStage(datadir, writer, trio.CapacityLimiter(1), Counters(), DebtBook(datadir, writer), Fingerprints())
     again.resumed = True
     page = owing(1, 4)
     await again.look_up(HASHES)

@@ -20,6 +20,7 @@ from ethsync.sync.accounts import AccountStage
 from ethsync.sync.big_contracts import RangeJob
 from ethsync.sync.bytecodes import CodeStage
 from ethsync.sync.debts import DebtBook, PageDebt
+from ethsync.sync.fingerprints import Fingerprints
 from ethsync.sync.progress import Progress
 from ethsync.sync.storage import StorageStage, TriesJob
 from tests.oracles import messages
@@ -309,7 +310,7 @@ HASHES = [keccak256(code) for code in CODES]
 
 @pytest.fixture
 def codes(datadir: Datadir, writer: Writer, progress: Progress, debts: DebtBook) -> CodeStage:
-    return CodeStage(datadir, writer, trio.CapacityLimiter(1), progress.codes, debts)
+    return CodeStage(datadir, writer, trio.CapacityLimiter(1), progress.codes, debts, Fingerprints())
 
 
 async def test_codes_that_come_late_are_kept(

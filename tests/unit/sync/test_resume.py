@@ -29,6 +29,7 @@ from ethsync.store.schema import (
     storage_key,
 )
 from ethsync.sync.debts import Contract, PageDebt, Part, make_bundle
+from ethsync.sync.fingerprints import Fingerprints
 from ethsync.sync.resume import read_kept
 from tests.oracles.accounts import Account
 from tests.unit.sync.storages import storage
@@ -57,7 +58,7 @@ def bundle_of(numbers: list[int]) -> bytes:
 
 
 def test_a_new_directory_has_nothing(datadir: Datadir) -> None:
-    kept = read_kept(datadir)
+    kept = read_kept(datadir, Fingerprints())
     assert (kept.depth, kept.markers, kept.debts) == (None, [], [])
 
 
@@ -67,25 +68,25 @@ def test_depth_and_markers_come_back(datadir: Datadir) -> None:
     for marker in markers:
         key, value = marker.encode()
         datadir.accounts.put(MARKER + key, value)
-    kept = read_kept(datadir)
+    kept = read_kept(datadir, Fingerprints())
     assert (kept.depth, kept.markers) == (3, markers)
 
 
 def test_a_page_depth_of_zero_is_a_depth(datadir: Datadir) -> None:
     datadir.accounts.put(FACT_DEPTH, b"\0")
-    assert read_kept(datadir).depth == 0
+    assert read_kept(datadir, Fingerprints()).depth == 0
 
 
 def test_an_unpaid_page_owes_what_its_accounts_name(datadir: Datadir) -> None:
     store_page(datadir)
-    (debt,) = read_kept(datadir).debts
+    (debt,) = read_kept(datadir, Fingerprints()).debts
     assert (debt.path, debt.contracts, debt.codes) == (PATH, CONTRACTS, CODES)
 
 
 @pytest.mark.parametrize("owed", [Debt.STORAGE, Debt.CODES])
 def test_a_page_owes_only_the_kind_that_is_noted(datadir: Datadir, owed: Debt) -> None:
     store_page(datadir, owed=owed)
-    (debt,) = read_kept(datadir).debts
+    (debt,) = read_kept(datadir, Fingerprints()).debts
     assert debt.contracts == (CONTRACTS if owed is Debt.STORAGE else [])
     assert debt.codes == (CODES if owed is Debt.CODES else [])
 
@@ -93,7 +94,7 @@ def test_a_page_owes_only_the_kind_that_is_noted(datadir: Datadir, owed: Debt) -
 def test_a_paid_page_is_not_read_again(datadir: Datadir) -> None:
     store_page(datadir)
     datadir.ledger.put(account_key(PAID, PATH), b"")
-    assert read_kept(datadir).debts == []
+    assert read_kept(datadir, Fingerprints()).debts == []
 
 
 @pytest.mark.parametrize("complete", [False, True])
@@ -106,7 +107,7 @@ def test_pages_of_an_account_whose_storage_is_again_what_its_bundle_has_are_to_b
     grown = TrieRecord(storage(9, 80).root, 0, complete, 80 * complete, 0)
     datadir.ledger.put(RECORD + ACCOUNTS[3], grown.encode())
     # then it is owed no more, and its record and pages belong to nothing.
-    (debt,) = read_kept(datadir).debts
+    (debt,) = read_kept(datadir, Fingerprints()).debts
     assert debt.contracts == [CONTRACTS[1], CONTRACTS[2], CONTRACTS[4]]
     assert debt.stale == frozenset()
     assert debt.dead == (ACCOUNTS[3],)
@@ -125,7 +126,7 @@ def test_what_is_stored_by_now_is_not_owed(datadir: Datadir) -> None:
         datadir.ledger.put(RECORD + ACCOUNTS[number], record.encode())
     datadir.codes.put(CODE + CODES[2], b"code")
     # Then
-    (debt,) = read_kept(datadir).debts
+    (debt,) = read_kept(datadir, Fingerprints()).debts
     assert debt.contracts == [CONTRACTS[2], CONTRACTS[4]]
     assert debt.codes == [*CODES[:2], *CODES[3:]]
 
@@ -143,7 +144,7 @@ def test_storage_pages_without_a_record_are_to_be_removed(datadir: Datadir) -> N
     datadir.storage.put(storage_key(STORAGE_PAGE, ACCOUNTS[1], path), b"page")
     datadir.ledger.put(RECORD + ACCOUNTS[1], TrieRecord(TRIES[1].root, 0, False, 0, 0).encode())
     # Then both are dead as they are; what the accounts name is owed.
-    (debt,) = read_kept(datadir).debts
+    (debt,) = read_kept(datadir, Fingerprints()).debts
     assert sorted(debt.dead) == sorted([ACCOUNTS[2], marked])
     assert debt.contracts == CONTRACTS
 
@@ -154,7 +155,7 @@ def test_a_page_may_turn_out_to_owe_nothing(datadir: Datadir) -> None:
     datadir.bundles.put(account_key(BUNDLE, PATH), bundle_of([0, 1, 2, 3, 4]))
     for digest in CODES:
         datadir.codes.put(CODE + digest, b"code")
-    (debt,) = read_kept(datadir).debts
+    (debt,) = read_kept(datadir, Fingerprints()).debts
     assert (debt.contracts, debt.codes) == ([], [])
 
 
@@ -176,7 +177,7 @@ def test_damage_is_reported(datadir: Datadir, damage: Callable[[Datadir], None])
     store_page(datadir)
     damage(datadir)
     with pytest.raises(DatadirDamaged):
-        read_kept(datadir)
+        read_kept(datadir, Fingerprints())
 
 
 @pytest.mark.parametrize("value", [b"", b"\0", b"\x80"])
@@ -185,4 +186,4 @@ def test_a_debt_that_says_nothing_is_damage(datadir: Datadir, value: bytes) -> N
     store_page(datadir)
     datadir.accounts.put(account_key(DEBT, PATH), value)
     with pytest.raises(DatadirDamaged):
-        read_kept(datadir)
+        read_kept(datadir, Fingerprints())
