@@ -1,7 +1,7 @@
 """Liars, each beside one honest peer and each alone.
 
 Beside: the liar is believed in nothing, is dropped with a reason that fits, and the sync ends with the right root. The
-honest peer has nothing to give until the liar has lied, so that no liar is spared by luck. Alone: a clear error, and
+honest peer has nothing to give until the liar is gone, so that no liar is spared by luck. Alone: a clear error, and
 the directory is as good as before.
 """
 
@@ -197,13 +197,15 @@ async def test_a_liar_beside_an_honest_peer(
     case: Case, small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
 ) -> None:
     liar, profile = liar_of(case)
-    async with open_hosts(small_state, profile, "besu") as hosts:
-        # Given an honest peer that has something to give only after the lie
-        def become_honest() -> None:
+    async with open_hosts(small_state, profile, "besu") as hosts, trio.open_nursery() as nursery:
+        # Given an honest peer that has something to give only when the liar was hung up on
+        async def become_honest() -> None:
+            await hosts[0].watch.goodbye.wait()
             hosts[1].server.profile = PROFILES["geth"]
 
-        liar.caught = become_honest
+        nursery.start_soon(become_honest)
         synced = await sync_from(hosts, tmp_path / "d", patience=LONG_PATIENCE)
+        nursery.cancel_scope.cancel()
     # Then the state is whole, and the liar is gone
     assert liar.told > case.tolerated
     assert_dropped(synced.progress.dropped, hosts[0], case)
