@@ -228,9 +228,9 @@ class _Disk:
         self.statistics.syncs += 1
 
     async def settle(self, held: list[Write]) -> None:
-        """Write what was held back, and tell whoever waits for it once that is on the disk too."""
-        await self.sync([batch for batch in held if not batch.settle])
-        await self.sync([batch for batch in held if batch.settle])
+        """Write what was held back, and tell whoever waits for it once that is on the disk too: two syncs later."""
+        for last in ([batch for batch in held if not batch.settle], [], [batch for batch in held if batch.settle]):
+            await self.sync(last)
 
     def check_space(self, floor: int) -> None:
         """Look at the free space: raise DiskFull when less than `floor` bytes are left."""

@@ -362,7 +362,8 @@ async def test_what_was_held_back_is_on_the_disk_when_the_writer_has_settled(
     await writer.settle(datadir.ledger)
     assert datadir.ledger.get(b"P") == b""
     synced = [number for number, commit in enumerate(disk.commits) if commit == ("ledger", True)]
-    assert disk.commits.index(("ledger", False)) < synced[-1]
+    # As safe as all others: it may have been the last thing in a log that was left right behind it.
+    assert disk.commits.index(("ledger", False)) < synced[-2]
     await close_and_wait(writer)
 
 
