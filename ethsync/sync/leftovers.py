@@ -26,7 +26,11 @@ MOST_DELETES = 1024
 
 
 async def remove_leftovers(datadir: Datadir, writer: Writer, origin: int, end: int) -> None:
-    """Remove the storage of all accounts in [origin, end), before their pages are stored. Mostly there is none."""
+    """Remove the storage of all accounts in [origin, end), before their pages are stored. Mostly there is none.
+
+    What was removed is so on the disk, too: another power cut must not bring it back beside pages that owe no storage.
+    """
+    removed = False
     for database, keys in (
         (datadir.bundles, _bundles(datadir, origin, end)),
         (datadir.ledger, _records(datadir, origin, end)),
@@ -34,6 +38,9 @@ async def remove_leftovers(datadir: Datadir, writer: Writer, origin: int, end: i
     ):
         while batch := list(islice(keys, MOST_DELETES)):
             await writer.write(Write(database, [], batch))
+            removed = True
+    if removed:
+        await writer.settle(datadir.ledger)
 
 
 def remove_unrecorded(datadir: Datadir) -> int:

@@ -69,6 +69,19 @@ async def test_the_whole_key_space_is_cleared_with_a_bundle_of_the_only_page(dat
     assert held(datadir) == ([], [], [])
 
 
+async def test_what_was_left_over_is_gone_from_the_disk_before_pages_come_in_its_place(
+    datadir: Datadir, writer: Writer
+) -> None:
+    # Given nothing to remove, nothing is forced to the disk;
+    await remove_leftovers(datadir, writer, 0, KEY_SPACE)
+    assert writer.statistics.syncs == 0
+    # given something, then it is: else a second power cut could bring it back beside a page that owes no storage.
+    leave(datadir, LOW, 2)
+    await remove_leftovers(datadir, writer, 0, KEY_SPACE)
+    assert held(datadir) == ([], [], [])
+    assert writer.statistics.syncs > 0
+
+
 async def test_accounts_that_come_again_bring_their_storage_anew(
     account_stage: AccountStage, datadir: Datadir, writer: Writer
 ) -> None:
