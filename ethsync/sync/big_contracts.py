@@ -212,10 +212,14 @@ class BigContracts:
 
     async def remove(self, account: bytes) -> None:
         """Remove everything of a contract that has no storage any more, or has it in a bundle; its record last."""
-        for family in (STORAGE_PAGE, TOP, MARKER):
-            keys = (family + account + key for key, _ in self._datadir.storage.scan(family + account, keys_only=True))
+        storage = self._datadir.storage
+        markers = [MARKER + account + key for key, _ in storage.scan(MARKER + account, keys_only=True)]
+        for family in (STORAGE_PAGE, TOP):
+            keys = (family + account + key for key, _ in storage.scan(family + account, keys_only=True))
             while batch := list(islice(keys, COPY_PAGES)):
-                await self._writer.write(Write(self._datadir.storage, [], batch))
+                # Markers go with each batch: whichever a power cut takes, none is left that speaks of removed pages.
+                await self._writer.write(Write(storage, [], markers + batch))
+        await self._writer.write(Write(storage, [], markers))
         await self._writer.write(Write(self._datadir.ledger, [], [RECORD + account], after_sync=True))
 
     def has(self, contract: Contract) -> bool:
