@@ -17,9 +17,10 @@ from ethsync.errors import PeerError
 from ethsync.peers.track import Outcome, RequestKind
 from ethsync.state.difference import Difference, Wanted, join_wanted, match_nodes
 from ethsync.state.replies import scan_blobs
+from ethsync.sync.local_trie import PageCache
 from ethsync.sync.page_updates import UpdatedPage, updated_pages
 from ethsync.sync.shortage import share_from
-from ethsync.sync.walk import Walk
+from ethsync.sync.walk import Openings, Walk
 from ethsync.wire.snap import MAX_TRIE_NODE_LOOKUPS, GetTrieNodes
 
 if TYPE_CHECKING:
@@ -60,9 +61,10 @@ def healed_trie(
     root: bytes,
     keep: Callable[[list[UpdatedPage]], Awaitable[None]],
     finished: Callable[[], Awaitable[None]],
+    openings: Openings,
 ) -> HealedTrie:
-    """Begin to heal a trie toward a root."""
-    walk = Walk(root, local.depth, lambda path: map(local.path, local.under(path)))
+    """Begin to heal a trie toward a root. openings: those of the stage that it is added to."""
+    walk = Walk(root, local.depth, lambda path: map(local.path, local.under(path)), openings)
     return HealedTrie(account, local, walk, keep, finished)
 
 
@@ -126,9 +128,9 @@ def match_reply(job: NodesJob, payload: bytes) -> _Matched:
     return _Matched(blobs, came, places)
 
 
-def compare_nodes(blobs: Blobs, parts: Sequence[_Part]) -> list[Difference]:
+def compare_nodes(blobs: Blobs, parts: Sequence[_Part], cache: PageCache) -> list[Difference]:
     """Compare nodes with what is stored. Runs in a thread. Raises MalformedMessage, DatadirDamaged."""
-    return [part.trie.local.compare(blobs, part.places, part.served) for part in parts]
+    return [part.trie.local.compare(blobs, part.places, part.served, cache) for part in parts]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,6 +153,8 @@ class HealingStage:
     """Told the share of the key space that is proven equal."""
     tries: list[HealedTrie] = field(default_factory=list)
     kind: RequestKind = RequestKind.NODES
+    openings: Openings = field(default_factory=Openings)
+    _cache: PageCache = field(default_factory=PageCache)
     _node_bytes: float = LIKELY_NODE
     _out: dict[NodesJob, list[Mask]] = field(default_factory=dict)
     """Requests that are not answered yet, and of each of their tries which nodes are still to come (n,)."""
@@ -226,7 +230,9 @@ class HealingStage:
             return Outcome.EMPTY
         parts = self._claim(job, matched)
         try:
-            found = await trio.to_thread.run_sync(compare_nodes, matched.blobs, parts, limiter=self.limiter)
+            found = await trio.to_thread.run_sync(
+                compare_nodes, matched.blobs, parts, self._cache, limiter=self.limiter
+            )
         except PeerError:
             for part in parts:
                 if part.trie in self.tries:
@@ -234,6 +240,7 @@ class HealingStage:
             raise
         if not any(part.trie in self.tries for part in parts):
             return Outcome.DUPLICATE
+        self.openings.limit(self._cache.room)
         nodes = sum(len(part.served) for part in parts)
         self._node_bytes += 0.2 * (len(payload) / int(matched.came.sum()) - self._node_bytes)
         self.counters.items += nodes

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from ethsync.store.datadir import Datadir
 
 KEPT_BYTES = 96 << 20
-"""Pages kept with the references in them, some 100 bytes per leaf: as many pages as are under way at a time (`walk`),
-because nodes of a page are asked for level by level."""
+"""Pages kept with the references in them, some 100 bytes per leaf: those of the regions that are under way at a time
+(`walk.Openings`), because nodes of a page are asked for level by level."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +47,40 @@ class _Page:
     def nbytes(self) -> int:
         """Bytes in memory, about."""
         return self.leaves.buf.nbytes + self.nodes.nbytes
+
+
+class PageCache:
+    """Pages of several tries with the references in them; those used last are kept. Used from worker threads."""
+
+    def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._lock = Lock()
+        self._kept: OrderedDict[tuple[LocalTrie, int], _Page] = OrderedDict()
+        self._size = 0
+
+    @property
+    def room(self) -> int | None:
+        """How many pages like those that are kept find room; None if there are none yet."""
+        with self._lock:
+            return self._most_bytes * len(self._kept) // self._size if self._kept else None
+
+    def structure(self, trie: LocalTrie, page: int) -> Structure:
+        """The references in a page, by its number. Raises DatadirDamaged."""
+        key = trie, page
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found.nodes
+        leaves, _ = trie.read([page])
+        found = _Page(leaves, structure(entries_of(leaves)).compact())
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = found
+                self._size += found.nbytes
+            while self._size > self._most_bytes and len(self._kept) > 1:
+                self._size -= self._kept.popitem(last=False)[1].nbytes
+        return found.nodes
 
 
 class Pages(Protocol):
@@ -82,9 +116,6 @@ class LocalTrie:
         self._upper = structure(entries)
         self.root = build(entries)[0].tobytes() if stored else EMPTY_TRIE_ROOT
         """Root of the trie that these pages make."""
-        self._lock = Lock()
-        self._kept: OrderedDict[int, _Page] = OrderedDict()
-        self._size = 0
 
     def changed(self, tops: Mapping[PagePath, Top | None]) -> LocalTrie:
         """The same trie with other tops of some pages, with pages more or less (None); these are to be stored too."""
@@ -141,7 +172,7 @@ class LocalTrie:
             values.append(value)
         return decode_pages(paths, values, self.kind)
 
-    def compare(self, blobs: Blobs, places: Ints, at: Wanted) -> Difference:
+    def compare(self, blobs: Blobs, places: Ints, at: Wanted, cache: PageCache) -> Difference:
         """Compare nodes, whose hashes have been checked, with this trie. Raises MalformedMessage, DatadirDamaged."""
         pages = self.covering(at)
         order = np.argsort(pages, kind="stable")
@@ -151,28 +182,11 @@ class LocalTrie:
         parts = []
         for first, last in pairwise(cuts):
             if first < last:
-                nodes = self._upper if pages[first] < 0 else self._page(int(pages[first])).nodes
+                nodes = self._upper if pages[first] < 0 else cache.structure(self, int(pages[first]))
                 here = slice(first, last)
                 parts.append(compare(blobs.buf, offsets[here], lengths[here], at.part(first, last), nodes, LEAF))
         found = joined(parts, LEAF)
         return replace(found, leaves=slim(found.leaves)) if self.kind == SLIM_ACCOUNT else found
-
-    def _page(self, page: int) -> _Page:
-        """A page with its references; those used last are kept."""
-        with self._lock:
-            found = self._kept.get(page)
-            if found is not None:
-                self._kept.move_to_end(page)
-                return found
-        leaves, _ = self.read([page])
-        found = _Page(leaves, structure(entries_of(leaves)).compact())
-        with self._lock:
-            if page not in self._kept:
-                self._kept[page] = found
-                self._size += found.nbytes
-            while self._size > KEPT_BYTES and len(self._kept) > 1:
-                self._size -= self._kept.popitem(last=False)[1].nbytes
-        return found
 
 
 def entries_at(entries: Entries, rows: Ints) -> Entries:

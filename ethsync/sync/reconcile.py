@@ -127,7 +127,7 @@ async def _heal_accounts(context: SyncContext, pivot: Pivot, local: LocalTrie, s
     async def finished() -> None:
         context.progress.healed = 1.0
 
-    stage.add(healed_trie(b"", local, pivot.root, keep, finished))
+    stage.add(healed_trie(b"", local, pivot.root, keep, finished, stage.openings))
     await run_until_moved(context, pivot, stage.root, [stage], stage.move)
 
 

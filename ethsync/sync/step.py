@@ -122,7 +122,8 @@ class Step:
         self.codes.resumed = True
         self._codes_before = context.progress.codes.items
         self._owing = PageDebt(WHOLE_TRIE)
-        self.nodes.add(healed_trie(b"", accounts, header.state_root, self._keep_accounts, _nothing))
+        openings = self.nodes.openings
+        self.nodes.add(healed_trie(b"", accounts, header.state_root, self._keep_accounts, _nothing, openings))
 
     async def _keep_accounts(self, pages: list[UpdatedPage]) -> None:
         """Stage account pages; go and look for the storage and the codes that their accounts name."""
@@ -177,7 +178,8 @@ class Step:
             assert contract.root is not None
             self._healing += 1
             keep = partial(self._keep_storage, contract.staged)
-            self.nodes.add(healed_trie(contract.account, contract.staged.local, contract.root, keep, self._healed))
+            local, openings = contract.staged.local, self.nodes.openings
+            self.nodes.add(healed_trie(contract.account, local, contract.root, keep, self._healed, openings))
 
     async def _keep_storage(self, staged: StagedTrie, pages: list[UpdatedPage]) -> None:
         for page in pages:

@@ -411,7 +411,8 @@ class StorageStage:
             big.healing = True
             await self.big.begin_record(big)
             keep, finished = partial(self.big.rewrite, big), partial(self._healed, big)
-            self.nodes.add(healed_trie(contract.account, local, contract.root, keep, finished))
+            openings = self.nodes.openings
+            self.nodes.add(healed_trie(contract.account, local, contract.root, keep, finished, openings))
 
     async def _healed(self, big: BigContract) -> None:
         self._healing -= 1

@@ -31,6 +31,27 @@ MOST_OPEN = 2048
 """Regions under way at a time: what was found in them is in memory, and their pages stay in the caches of both sides.
 With 100 ms to an answer and four levels in a page these are good for 20,000 nodes per second."""
 
+FIRST_OPEN = 256
+"""The same until it is known how large pages are: a quarter of the nodes that one request may ask for."""
+
+
+class Openings:
+    """How many regions are under way in all walks that keep their pages in the same memory, and how many may be."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self._most = min(FIRST_OPEN, MOST_OPEN)
+
+    @property
+    def room(self) -> int:
+        """How many more may be begun."""
+        return max(0, self._most - self.open)
+
+    def limit(self, pages: int | None) -> None:
+        """So many pages stay in memory: more regions at a time would have them read and hashed again for each level."""
+        if pages is not None:
+            self._most = max(1, min(pages, MOST_OPEN))
+
 
 @dataclass(frozen=True, slots=True)
 class Clearing:
@@ -143,8 +164,10 @@ def _place(wanted: Wanted, row: int) -> bytes:
 class Walk:
     """What is known of the difference between a remote trie and ours."""
 
-    def __init__(self, root: bytes, depth: int, pages_under: Callable[[PagePath], Iterable[PagePath]]) -> None:
-        """`depth`: of our pages; `pages_under`: those that are stored under a path."""
+    def __init__(
+        self, root: bytes, depth: int, pages_under: Callable[[PagePath], Iterable[PagePath]], openings: Openings
+    ) -> None:
+        """`depth`: of our pages; `pages_under`: those that are stored under a path; `openings`: shared with others."""
         self.root = root
         self.equal = 0.0
         """Share of the key space that is known to be right, or will be once the finished regions are written."""
@@ -156,7 +179,7 @@ class Walk:
         """Nodes of regions that were begun, and those above all regions."""
         self._next = _Waiting()
         """The first nodes of others."""
-        self._open = 0
+        self._openings = openings
         self._asked = 0
         self._regions: dict[bytes, Region] = {}
         self._finished: list[Region] = []
@@ -195,12 +218,12 @@ class Walk:
 
     def _room(self) -> int:
         """How many first nodes may be asked for. Some at least if nothing else is under way: then they must be."""
-        return max(MOST_OPEN - self._open, 0 if self._asked or len(self._inside) else 1)
+        return max(self._openings.room, 0 if self._asked or len(self._inside) else 1)
 
     def _begin(self, first: Wanted) -> None:
         for prefix in _names(self._prefixes(first.paths[first.depths >= self._depth])):
             region = self._regions[prefix]
-            self._open += not region.begun
+            self._openings.open += not region.begun
             region.begun = True
 
     def give_back(self, wanted: Wanted) -> None:
@@ -239,7 +262,7 @@ class Walk:
         for region in touched:
             if not region.missing:
                 del self._regions[region.path.prefix]
-                self._open -= region.begun
+                self._openings.open -= region.begun
                 if region.puts or region.clearings:
                     self._finished.append(region)
 
@@ -251,6 +274,7 @@ class Walk:
     def abandon(self) -> list[Region]:
         """End the walk; what was found in regions that are not finished is right all the same."""
         found = [region for region in self._regions.values() if region.puts or region.clearings]
+        self._openings.open -= sum(region.begun for region in self._regions.values())
         self._regions, self._inside, self._next = {}, _Waiting(), _Waiting()
         return self.take_finished() + found
 

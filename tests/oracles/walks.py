@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -11,12 +11,12 @@ import numpy as np
 from ethsync.kernels.trie import LEAF
 from ethsync.state.columns import leaves_of
 from ethsync.state.difference import Wanted
-from ethsync.state.pages import decode_pages, stored_path
+from ethsync.state.pages import PagePath, decode_pages, stored_path
 from ethsync.state.replies import Blobs
 from ethsync.store.leveldb import Database
-from ethsync.sync.local_trie import LocalTrie
+from ethsync.sync.local_trie import LocalTrie, PageCache
 from ethsync.sync.page_updates import UpdatedPage, page_writes, updated_pages
-from ethsync.sync.walk import Region, Walk
+from ethsync.sync.walk import Openings, Region, Walk
 from tests.oracles.stored_tries import PAGES, TOPS, store
 from tests.oracles.tries import trie_of
 
@@ -55,12 +55,17 @@ class Healing:
     asked: int = 0
     came: set[tuple[bytes, int]] = field(default_factory=set)
     pages: list[UpdatedPage] = field(default_factory=list)
+    openings: Openings = field(default_factory=Openings)
+    cache: PageCache = field(default_factory=PageCache)
 
     def __post_init__(self) -> None:
         keys = sorted(self.after)
         self.remote = trie_of(keys, [self.after[key] for key in keys])
         self.local = LocalTrie(self.database, PAGES, TOPS, self.depth, LEAF)
-        self.walk = Walk(self.remote.root_hash, self.depth, lambda path: map(self.local.path, self.local.under(path)))
+        self.walk = Walk(self.remote.root_hash, self.depth, self._pages_under, self.openings)
+
+    def _pages_under(self, path: PagePath) -> Iterable[PagePath]:
+        return map(self.local.path, self.local.under(path))
 
     def answer(self, wanted: Wanted) -> None:
         """These nodes came."""
@@ -70,7 +75,7 @@ class Healing:
         assert not names & self.came  # nothing comes twice, so nothing is asked for twice
         self.came |= names
         blobs = blobs_of([self.remote.db[digest.tobytes()] for digest in wanted.hashes])
-        self.walk.supply(wanted, self.local.compare(blobs, np.arange(len(wanted)), wanted))
+        self.walk.supply(wanted, self.local.compare(blobs, np.arange(len(wanted)), wanted, self.cache))
 
     def write(self, regions: list[Region]) -> None:
         """Write the pages of these regions anew."""

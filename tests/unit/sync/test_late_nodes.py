@@ -92,7 +92,7 @@ def begin(database: Database, before: Contents, after: Contents) -> Healed:
         healed.finished += 1
 
     local = LocalTrie(database, PAGES, TOPS, DEPTH, LEAF)
-    stage.add(healed_trie(b"", local, bytes(remote.root_hash), keep, finished))
+    stage.add(healed_trie(b"", local, bytes(remote.root_hash), keep, finished, stage.openings))
     return healed
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ethsync.arrays import Ints
 from ethsync.kernels.trie import LEAF
 from ethsync.state.columns import Leaves
 from ethsync.store.leveldb import Database
 from ethsync.sync import walk as walks
-from ethsync.sync.local_trie import LocalTrie
+from ethsync.sync.local_trie import LocalTrie, PageCache
+from ethsync.sync.walk import Openings
 from tests.oracles.leaf_sets import SHAPES, leaf_set
 from tests.oracles.stored_tries import PAGES, TOPS
 from tests.oracles.tries import all_nodes, root_of, trie_of
@@ -166,6 +168,59 @@ def test_pages_that_were_begun_come_before_others(database: Database, monkeypatc
     check(database, 1, after)
 
 
+def test_walks_share_the_room_for_pages_under_way(database: Database) -> None:
+    # Given two walks, and room for three pages
+    openings = Openings()
+    openings.limit(3)
+    tries = []
+    for seed in (1, 2):
+        rng = Random(seed)
+        after = {rng.randbytes(32): rng.randbytes(40) for _ in range(300)}
+        healing = Healing(database, 1, after, openings=openings)
+        healing.answer(healing.walk.take(1))
+        tries.append(healing)
+    # When both take what they may
+    taken = [healing.walk.take(100) for healing in tries]
+    # Then the first has begun three pages, and the second one, so that it does not stand still.
+    assert list(map(len, taken)) == [3, 1]
+    assert openings.room == 0
+    # And when the first comes to its end, in whatever way, there is room for others.
+    tries[0].walk.abandon()
+    assert openings.open == 1
+    assert tries[1].walk.waiting == 2
+
+
+def test_a_page_is_read_once_while_there_is_room_for_it(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a trie of 16 pages
+    rng = Random(3)
+    put(database, {rng.randbytes(32): rng.randbytes(40) for _ in range(800)}, 1)
+    local = LocalTrie(database, PAGES, TOPS, 1, LEAF)
+    read: list[int] = []
+    read_pages = local.read
+
+    def note(pages: Sequence[int]) -> tuple[Leaves, Ints]:
+        read.extend(pages)
+        return read_pages(pages)
+
+    monkeypatch.setattr(local, "read", note)
+    # When each is wanted twice, the second time at once
+    cache = PageCache()
+    assert cache.room is None
+    for page in range(16):
+        assert cache.structure(local, page) is cache.structure(local, page)
+    assert read == list(range(16))
+    # Then the cache says how many like them it would hold,
+    size = cache._size
+    assert cache.room == pytest.approx(16 * (96 << 20) / size, abs=1)
+    # and a smaller one has those used last, and the one in hand however large.
+    small, read[:] = PageCache(size // 3), []
+    for page in [*range(16), 15, 14, 0]:
+        small.structure(local, page)
+    assert read == [*range(16), 0]
+    assert small.room in (4, 5, 6)
+    assert PageCache(1).structure(local, 0).nbytes > 1
+
+
 def test_nodes_that_are_given_back_are_asked_for_again(database: Database) -> None:
     rng = Random(3)
     healing = Healing(database, 1, {rng.randbytes(32): rng.randbytes(40) for _ in range(100)})
@@ -221,4 +276,4 @@ def test_an_empty_trie_covers_nothing_and_has_the_empty_root(database: Database)
     assert local.root == trie_of([], []).root_hash
     assert local.covering(wanted).tolist() == [-1]
     node = healing.remote.db[wanted.hashes[0].tobytes()]
-    assert len(local.compare(blobs_of([node]), wanted.depths, wanted).leaves) == 1
+    assert len(local.compare(blobs_of([node]), wanted.depths, wanted, PageCache()).leaves) == 1
