@@ -215,10 +215,13 @@ class BigContracts:
         storage = self._datadir.storage
         markers = [MARKER + account + key for key, _ in storage.scan(MARKER + account, keys_only=True)]
         for family in (STORAGE_PAGE, TOP):
-            keys = (family + account + key for key, _ in storage.scan(family + account, keys_only=True))
-            while batch := list(islice(keys, COPY_PAGES)):
-                # Markers go with each batch: whichever a power cut takes, none is left that speaks of removed pages.
-                await self._writer.write(Write(storage, [], markers + batch))
+            await self.reached()
+            paths = (path for path, _ in storage.scan(family + account, keys_only=True))
+            while batch := list(islice(paths, COPY_PAGES)):
+                # A page goes with its top, and markers with each batch: whichever a power cut takes, no top is left
+                # that stands for a removed page, and no marker.
+                keys = [each + account + path for path in batch for each in (STORAGE_PAGE, TOP)]
+                await self._writer.write(Write(storage, [], markers + keys))
         await self._writer.write(Write(storage, [], markers))
         await self._writer.write(Write(self._datadir.ledger, [], [RECORD + account], after_sync=True))
 
@@ -308,14 +311,13 @@ class BigContracts:
         await self._writer.write(Write(self._datadir.ledger, [(RECORD + target, begun)]))
         await self._writer.write(Write(self._datadir.storage, [], self._leftover(target)))
         await self.reached()
-        for family in (STORAGE_PAGE, TOP):
-            batch: list[tuple[bytes, bytes]] = []
-            for path, value in self._datadir.storage.scan(family + source):
-                batch.append((family + target + path, value))
-                if len(batch) == COPY_PAGES:
-                    await self._writer.write(Write(self._datadir.storage, batch))
-                    batch = []
-            await self._writer.write(Write(self._datadir.storage, batch))
+        stored = (self._datadir.storage.scan(family + source) for family in (STORAGE_PAGE, TOP))
+        pairs = zip(*stored, strict=True)
+        while some := list(islice(pairs, COPY_PAGES)):
+            # A page goes with its top: if a power cut takes it, its trie has another root, and that is seen.
+            puts = [(STORAGE_PAGE + target + path, value) for (path, value), _ in some]
+            puts += [(TOP + target + path, value) for _, (path, value) in some]
+            await self._writer.write(Write(self._datadir.storage, puts))
         marker = _whole_marker(target, big.leaves, big.size)
         await self._writer.write(Write(self._datadir.storage, [marker]))
         record = TrieRecord(twin.root, big.depth, True, big.leaves, big.size).encode()

@@ -149,6 +149,16 @@ def _pairs(leaves: Leaves) -> dict[bytes, bytes]:
 
 
 @contextmanager
+def told(seed: int) -> Iterator[None]:
+    """A failure says which of many seeds it was."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"seed {seed}")
+        raise
+
+
+@contextmanager
 def nothing_waits(seed: int) -> Iterator[None]:
     """No threads: what is given to one is done at once, and tasks take turns in an order that the seed decides."""
 

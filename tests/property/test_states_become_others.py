@@ -6,8 +6,7 @@ and when the pivot moves from state to state while a sync is under way.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from ethsync.serve.small_state import StatedAccount
 from ethsync.state.view import StateView
 from ethsync.store.schema import FACT_MIXED, FACT_VERIFIED
 from ethsync.sync.debts import open_debts
-from tests.faults.at_once import all_is_small, bring_along, bring_to, built, lying_on, nothing_waits, whole
+from tests.faults.at_once import all_is_small, bring_along, bring_to, built, lying_on, nothing_waits, told, whole
 from tests.faults.changing_states import changed, some_account
 from tests.oracles.memory_disk import MemoryDisk, Write
 
@@ -146,16 +145,6 @@ async def assert_leads(rng: Random, disk: MemoryDisk, path: Path, states: list[B
     moves = [(rng.choice((0, 1, 2, 4, 8, 16)), state.view) for state in states]
     _, reached = await bring_along(moves, lying_on(disk, path), some_bytes(rng))
     assert_is(disk, path, next(state for state in states if state.view is reached))
-
-
-@contextmanager
-def told(seed: int) -> Iterator[None]:
-    """A failure says which of many seeds it was."""
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(f"seed {seed}")
-        raise
 
 
 Case = Callable[[Random, tuple[int, ...], Path], Awaitable[None]]
