@@ -38,8 +38,10 @@ MOST_REQUESTS = 256
 """Requests of a block: one for each type, which is a byte (EIP-7685)."""
 
 BLOB_TRANSACTION = 3
+"""BLOB_TX_TYPE of EIP-4844: the first byte of a transaction that carries blobs."""
+
 _BLOB_HASHES_FIELD = 10  # position of blob_versioned_hashes in such a transaction (EIP-4844)
-_BLOB_TRANSACTION_FIELDS = 14
+_BLOB_TRANSACTION_FIELDS = 14  # chain_id to blob_versioned_hashes, and the three of the signature (EIP-4844)
 
 
 class InvalidPayload(MalformedMessage):
