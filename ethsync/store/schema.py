@@ -56,8 +56,9 @@ FACT_HEALED = FACT + b"healed"
 """Share of the key space that is proven equal to the pivot's, 0 to 1 in decimal digits, while accounts are healed."""
 FACT_TOP = FACT + b"top"
 FACT_FLOOR = FACT + b"floor"
-FACT_CODES = FACT + b"codes"
 """Number of the lowest header that is wanted, in decimal digits."""
+FACT_CODES = FACT + b"codes"
+"""How many bytecodes were written, in decimal digits."""
 
 
 class Debt(IntFlag):
