@@ -55,19 +55,6 @@ class HealedTrie:
     writing: int = 0
 
 
-def healed_trie(
-    account: bytes,
-    local: LocalTrie,
-    root: bytes,
-    keep: Callable[[list[UpdatedPage]], Awaitable[None]],
-    finished: Callable[[], Awaitable[None]],
-    openings: Openings,
-) -> HealedTrie:
-    """Begin to heal a trie toward a root. openings: those of the stage that it is added to."""
-    walk = Walk(root, local.depth, lambda path: map(local.path, local.under(path)), openings)
-    return HealedTrie(account, local, walk, keep, finished)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class NodesJob:
     """Ask for nodes of one or more tries under the same state root."""
@@ -153,7 +140,7 @@ class HealingStage:
     """Told the share of the key space that is proven equal."""
     tries: list[HealedTrie] = field(default_factory=list)
     kind: RequestKind = RequestKind.NODES
-    openings: Openings = field(default_factory=Openings)
+    _openings: Openings = field(default_factory=Openings)
     _cache: PageCache = field(default_factory=PageCache)
     _node_bytes: float = LIKELY_NODE
     _out: dict[NodesJob, list[Mask]] = field(default_factory=dict)
@@ -169,9 +156,17 @@ class HealingStage:
         """Share of the key space of all tries under way that is proven equal, 0 to 1."""
         return sum(trie.walk.equal for trie in self.tries) / len(self.tries) if self.tries else 1.0
 
-    def add(self, trie: HealedTrie) -> None:
-        """Heal one more trie."""
-        self.tries.append(trie)
+    def heal(
+        self,
+        account: bytes,
+        local: LocalTrie,
+        root: bytes,
+        keep: Callable[[list[UpdatedPage]], Awaitable[None]],
+        finished: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Heal one more trie, toward this root. The rest as for `HealedTrie`."""
+        walk = Walk(root, local.depth, lambda path: map(local.path, local.under(path)), self._openings)
+        self.tries.append(HealedTrie(account, local, walk, keep, finished))
 
     @property
     def missing(self) -> str:
@@ -240,7 +235,7 @@ class HealingStage:
             raise
         if not any(part.trie in self.tries for part in parts):
             return Outcome.DUPLICATE
-        self.openings.limit(self._cache.room)
+        self._openings.limit(self._cache.room)
         nodes = sum(len(part.served) for part in parts)
         self._node_bytes += 0.2 * (len(payload) / int(matched.came.sum()) - self._node_bytes)
         self.counters.items += nodes

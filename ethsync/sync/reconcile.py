@@ -30,7 +30,7 @@ from ethsync.store.writer import Write
 from ethsync.sync.bytecodes import CodeStage
 from ethsync.sync.debts import DebtBook, needs_of, open_debts
 from ethsync.sync.download import Download, run_download
-from ethsync.sync.healing import HealingStage, healed_trie
+from ethsync.sync.healing import HealingStage
 from ethsync.sync.local_trie import LocalTrie, local_accounts
 from ethsync.sync.page_updates import UpdatedPage, page_writes
 from ethsync.sync.patience import Patience
@@ -127,7 +127,7 @@ async def _heal_accounts(context: SyncContext, pivot: Pivot, local: LocalTrie, s
     async def finished() -> None:
         context.progress.healed = 1.0
 
-    stage.add(healed_trie(b"", local, pivot.root, keep, finished, stage.openings))
+    stage.heal(b"", local, pivot.root, keep, finished)
     await run_until_moved(context, pivot, stage.root, [stage], stage.move)
 
 

@@ -37,7 +37,7 @@ from ethsync.store.schema import (
 )
 from ethsync.sync.bytecodes import CodeStage
 from ethsync.sync.debts import DebtBook, PageDebt, needs_of
-from ethsync.sync.healing import HealingStage, healed_trie
+from ethsync.sync.healing import HealingStage
 from ethsync.sync.local_trie import LocalTrie, local_storage
 from ethsync.sync.staged_trie import WHOLE_TRIE, StagedSmall, StagedTrie, new_pages, small_trie
 
@@ -122,8 +122,7 @@ class Step:
         self.codes.resumed = True
         self._codes_before = context.progress.codes.items
         self._owing = PageDebt(WHOLE_TRIE)
-        openings = self.nodes.openings
-        self.nodes.add(healed_trie(b"", accounts, header.state_root, self._keep_accounts, _nothing, openings))
+        self.nodes.heal(b"", accounts, header.state_root, self._keep_accounts, _nothing)
 
     async def _keep_accounts(self, pages: list[UpdatedPage]) -> None:
         """Stage account pages; go and look for the storage and the codes that their accounts name."""
@@ -178,8 +177,7 @@ class Step:
             assert contract.root is not None
             self._healing += 1
             keep = partial(self._keep_storage, contract.staged)
-            local, openings = contract.staged.local, self.nodes.openings
-            self.nodes.add(healed_trie(contract.account, local, contract.root, keep, self._healed, openings))
+            self.nodes.heal(contract.account, contract.staged.local, contract.root, keep, self._healed)
 
     async def _keep_storage(self, staged: StagedTrie, pages: list[UpdatedPage]) -> None:
         for page in pages:

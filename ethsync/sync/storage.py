@@ -16,7 +16,7 @@ from ethsync.state.pages import depth_for
 from ethsync.sync.big_contracts import BigContract, BigContracts, RangeJob
 from ethsync.sync.contract_queue import ContractQueue
 from ethsync.sync.debts import Contract, DebtBook, PageDebt, Part, make_bundles
-from ethsync.sync.healing import HealingStage, healed_trie
+from ethsync.sync.healing import HealingStage
 from ethsync.sync.local_trie import local_storage
 from ethsync.sync.shortage import count_of
 from ethsync.sync.storage_proofs import SmallReply, prove_storage_range, prove_tries
@@ -411,8 +411,7 @@ class StorageStage:
             big.healing = True
             await self.big.begin_record(big)
             keep, finished = partial(self.big.rewrite, big), partial(self._healed, big)
-            openings = self.nodes.openings
-            self.nodes.add(healed_trie(contract.account, local, contract.root, keep, finished, openings))
+            self.nodes.heal(contract.account, local, contract.root, keep, finished)
 
     async def _healed(self, big: BigContract) -> None:
         self._healing -= 1

@@ -17,7 +17,7 @@ from ethsync.hashing import keccak256
 from ethsync.kernels.trie import LEAF
 from ethsync.peers.track import Outcome
 from ethsync.store.leveldb import Database
-from ethsync.sync.healing import HealingStage, NodesJob, healed_trie
+from ethsync.sync.healing import HealingStage, NodesJob
 from ethsync.sync.local_trie import LocalTrie
 from ethsync.sync.page_updates import UpdatedPage, page_writes
 from tests.oracles import messages
@@ -92,7 +92,7 @@ def begin(database: Database, before: Contents, after: Contents) -> Healed:
         healed.finished += 1
 
     local = LocalTrie(database, PAGES, TOPS, DEPTH, LEAF)
-    stage.add(healed_trie(b"", local, bytes(remote.root_hash), keep, finished, stage.openings))
+    stage.heal(b"", local, bytes(remote.root_hash), keep, finished)
     return healed
 
 
