@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice
+from heapq import merge
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 from ethsync.state.columns import Leaves, join
@@ -214,14 +215,13 @@ class BigContracts:
         """Remove everything of a contract that has no storage any more, or has it in a bundle; its record last."""
         storage = self._datadir.storage
         markers = [MARKER + account + key for key, _ in storage.scan(MARKER + account, keys_only=True)]
-        for family in (STORAGE_PAGE, TOP):
-            await self.reached()
-            paths = (path for path, _ in storage.scan(family + account, keys_only=True))
-            while batch := list(islice(paths, COPY_PAGES)):
-                # A page goes with its top, and markers with each batch: whichever a power cut takes, no top is left
-                # that stands for a removed page, and no marker.
-                keys = [each + account + path for path in batch for each in (STORAGE_PAGE, TOP)]
-                await self._writer.write(Write(storage, [], markers + keys))
+        stored = (storage.scan(family + account, keys_only=True) for family in (STORAGE_PAGE, TOP))
+        paths = (path for (path, _), _ in groupby(merge(*stored)))
+        while batch := list(islice(paths, COPY_PAGES)):
+            # A page goes with its top, and markers with each batch: whichever a power cut takes, no top is left that
+            # stands for a removed page, and no marker.
+            keys = [family + account + path for path in batch for family in (STORAGE_PAGE, TOP)]
+            await self._writer.write(Write(storage, [], markers + keys))
         await self._writer.write(Write(storage, [], markers))
         await self._writer.write(Write(self._datadir.ledger, [], [RECORD + account], after_sync=True))
 
