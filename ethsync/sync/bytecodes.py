@@ -17,6 +17,7 @@ from ethsync.state.columns import row_bytes
 from ethsync.state.replies import scan_blobs
 from ethsync.store.schema import CODE, FACT_CODES
 from ethsync.store.writer import Write, Writer
+from ethsync.sync.debts import stored_codes_of
 from ethsync.sync.shortage import count_of
 from ethsync.wire.snap import MAX_CODE_LOOKUPS, GetByteCodes
 
@@ -123,15 +124,11 @@ class CodeStage:
         unknown = [digest for digest in hashes if not self._is_known(digest)]
         for first in range(0, len(unknown), LOOKED_UP_AT_ONCE):
             some = unknown[first : first + LOOKED_UP_AT_ONCE]
-            self._stored.update(await trio.to_thread.run_sync(self._held, some, limiter=self._limiter))
+            held = await trio.to_thread.run_sync(stored_codes_of, self._datadir, some, limiter=self._limiter)
+            self._stored.update(held)
 
     def _is_known(self, digest: bytes) -> bool:
         return digest in self._waiting or digest in self._writing or digest in self._stored
-
-    def _held(self, hashes: Iterable[bytes]) -> list[bytes]:
-        """Those that are stored. Runs in a thread."""
-        codes = self._datadir.codes
-        return [digest for digest in hashes if codes.get(CODE + digest) is not None]
 
     def owe(self, page: PageDebt, hashes: Iterable[bytes], *, certain: bool = True) -> None:
         """A page owes these codes. Those that are stored already are paid at once: `DebtBook.settle` must follow.

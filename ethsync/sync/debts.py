@@ -17,7 +17,7 @@ from ethsync.errors import DatadirDamaged, MalformedMessage
 from ethsync.kernels import rlp
 from ethsync.state.columns import Leaves, only_tries, row_bytes, side_by_side
 from ethsync.state.pages import Bundle, PagePath, decode_bundle, encode_bundles, stored_path
-from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, PAID, DebtRecord, account_key, encode_step
+from ethsync.store.schema import ACCOUNT_PAGE, BUNDLE, CODE, PAID, DebtRecord, account_key, encode_step
 from ethsync.store.unpaid import unpaid
 from ethsync.store.writer import Write, Writer
 
@@ -242,6 +242,11 @@ def open_debts(datadir: Datadir, after: bytes = b"") -> Iterator[tuple[PagePath,
     """
     for key, record in unpaid(datadir, after):
         yield stored_path(key), record
+
+
+def stored_codes_of(datadir: Datadir, digests: Iterable[bytes]) -> list[bytes]:
+    """Those of these codes that are stored. Reads the disk."""
+    return [digest for digest in digests if datadir.codes.get(CODE + digest) is not None]
 
 
 def read_page(datadir: Datadir, path: PagePath) -> bytes:

@@ -14,7 +14,6 @@ from ethsync.state.pages import KEY_SPACE, decode_bundle, decode_pages
 from ethsync.store.schema import (
     ACCOUNT_PAGE,
     BUNDLE,
-    CODE,
     FACT_DEPTH,
     MARKER,
     RECORD,
@@ -25,7 +24,7 @@ from ethsync.store.schema import (
     decode_marker,
     decode_record,
 )
-from ethsync.sync.debts import PageDebt, needs_by_page, needs_of, open_debts, read_page
+from ethsync.sync.debts import PageDebt, needs_by_page, needs_of, open_debts, read_page, stored_codes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -118,15 +117,10 @@ def _read_debt(datadir: Datadir, path: PagePath, record: DebtRecord, stored_code
 
 def _missing(datadir: Datadir, digests: Iterable[bytes], stored_codes: Fingerprints) -> list[bytes]:
     """Codes that are not stored. Many pages name the same ones: the database is asked about each of those once."""
-    missing = []
-    for digest in digests:
-        if digest in stored_codes:
-            continue
-        if datadir.codes.get(CODE + digest) is None:
-            missing.append(digest)
-        else:
-            stored_codes.add(digest)
-    return missing
+    unknown = [digest for digest in digests if digest not in stored_codes]
+    held = set(stored_codes_of(datadir, unknown))
+    stored_codes.update(held)
+    return [digest for digest in unknown if digest not in held]
 
 
 def _needs(datadir: Datadir, path: PagePath) -> PageNeeds | None:
