@@ -7,7 +7,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +39,13 @@ def configure_logging(log_format: LogFormat, level: str, *, stream: TextIO | Non
     # Others stay at warnings: at debug level numba alone would write millions of lines.
     root.setLevel(logging.WARNING)
     logging.getLogger("ethsync").setLevel(number)
+
+
+def write_line(stream: IO[str], line: str) -> None:
+    """Write a line at once; what the stream's encoding lacks becomes a question mark. Raises OSError."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(line.encode(encoding, "replace").decode(encoding) + "\n")
+    stream.flush()
 
 
 class LineHandler(logging.Handler):

@@ -160,9 +160,8 @@ async def _display_scope(
     with trio.CancelScope() as scope:
         task_status.started(scope)
         await run_display(progress, log_format=log_format)
-        await run_watch(
-            progress, log_format=log_format
-        )  # until cancelled: only a state that is followed has more to say
+        # Until cancelled: only a state that is followed has more to say.
+        await run_watch(progress, log_format=log_format)
 
 
 @asynccontextmanager

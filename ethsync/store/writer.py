@@ -154,8 +154,8 @@ async def run_writer(
                     await disk.settle(ripe)
                     ripe = []
                 last_sync = trio.current_time()
-        for last in (ripe, held, [], []):  # what was held back until the end is to be as safe as the rest
-            await disk.sync(last)
+        await disk.sync(ripe)
+        await disk.settle(held)
     writer.finished.set()
 
 

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 import trio
 
-from ethsync.logs import LogFormat, json_line
+from ethsync.logs import LogFormat, json_line, write_line
 from ethsync.sync.progress import Phase, Progress
 from ethsync.ui.estimate import Window, take_sample
 from ethsync.ui.lines import json_fields, plain_line
@@ -60,9 +60,7 @@ class LineScreen:
     def _write(self, snapshot: Snapshot) -> None:
         self._phase = snapshot.phase
         self._written_at = snapshot.elapsed
-        encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        self._stream.write(self._line(snapshot).encode(encoding, "replace").decode(encoding) + "\n")
-        self._stream.flush()
+        write_line(self._stream, self._line(snapshot))
 
 
 async def run_display(

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 import trio
 
-from ethsync.logs import LogFormat, json_line
+from ethsync.logs import LogFormat, json_line, write_line
 from ethsync.sync.progress import Phase
 from ethsync.ui import numbers
 
@@ -104,6 +104,4 @@ def _write(stream: IO[str], notice: Notice, log_format: LogFormat, at: float) ->
     if log_format is LogFormat.JSON:
         level = "info" if notice.peers else "warning"
         text = json_line(at, level, "ethsync.follow", text, {"company": asdict(notice)})
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
-    stream.flush()
+    write_line(stream, text)

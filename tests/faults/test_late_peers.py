@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -13,12 +13,12 @@ import trio
 
 from ethsync.peers.rtt import CAP
 from ethsync.serve import lies
-from ethsync.serve.profiles import PROFILES
+from ethsync.serve.profiles import PROFILES, Profile
 from ethsync.serve.small_state import StatedAccount
 from ethsync.state.view import StateView
 from ethsync.wire.snap import SnapMessage
 from tests.faults.states import create_demo_state, opened
-from tests.faults.syncing import assert_state, open_hosts, sync, sync_from
+from tests.faults.syncing import Host, Synced, assert_state, open_hosts, sync, sync_from
 from tests.faults.test_liars import Liar
 
 TARDY = replace(PROFILES["slow"], name="tardy", delay=CAP + 5)
@@ -72,21 +72,27 @@ async def test_a_late_lie_is_caught(small_state: StateView, tmp_path: Path, quic
     await assert_state(synced, small_state, tmp_path / "d")
 
 
+async def sync_with_help(hosts: Sequence[Host], path: Path, helping: Profile) -> Synced:
+    """Sync from two peers; the second one serves as in `helping` from the first request to the first one on."""
+    asked = hosts[0].watch.requested()
+
+    async def help_out() -> None:
+        await asked.wait()
+        hosts[1].server.profile = helping
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(help_out)
+        synced = await sync_from(hosts, path, patience=120)
+    return synced
+
+
 async def test_an_answer_that_comes_after_others_have_given_the_same_is_dropped(
     small_state: StateView, tmp_path: Path, quick_clock: trio.abc.Clock
 ) -> None:
     # Given a peer that is asked first and answers late, and one that does all the work, slowly
     piecemeal = replace(PROFILES["geth"], name="piecemeal", delay=8.0, most_bytes=4_000)
     async with open_hosts(small_state, replace(TARDY, kinds=ACCOUNTS, delay=CAP / 2 + 10), "besu") as hosts:
-        asked = hosts[0].watch.requested()
-
-        async def help_out() -> None:
-            await asked.wait()
-            hosts[1].server.profile = piecemeal
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(help_out)
-            synced = await sync_from(hosts, tmp_path / "d", patience=120)
+        synced = await sync_with_help(hosts, tmp_path / "d", piecemeal)
     # Then
     await assert_state(synced, small_state, tmp_path / "d")
     assert synced.progress.dropped == []
@@ -136,15 +142,7 @@ async def test_nodes_that_come_after_others_have_brought_them_are_dropped(
     # Given a peer that is asked first, whose answers are always too late, and one that begins to serve after that
     piecemeal = replace(PROFILES["geth"], name="piecemeal", delay=1.0, most_bytes=1_000)
     async with open_hosts(healing.after, replace(TARDY, delay=HASTE + 1), "besu") as hosts:
-        asked = hosts[0].watch.requested()
-
-        async def help_out() -> None:
-            await asked.wait()
-            hosts[1].server.profile = piecemeal
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(help_out)
-            synced = await sync_from(hosts, healing.datadir, patience=120)
+        synced = await sync_with_help(hosts, healing.datadir, piecemeal)
     # Then the state is healed, and late nodes that others had brought by then are nobody's fault.
     await assert_state(synced, healing.after, healing.datadir)
     assert synced.progress.outcomes["trie nodes timeout"] > 0
